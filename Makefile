@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door. Kbuild describes the module itself.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+help:
+	@echo 'On this machine, in guests, nothing to set up (KERNEL=7.3 or 7.2):'
+	@echo '  make demo             what the balancer does, beside in-tree mh'
+	@echo '  make test             everything that proves it'
+	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
+	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
+	@echo '  make clean-cache      remove kernels and roots from the cache'
+	@echo 'On Debian 13 with kernel headers and a Rust toolchain:'
+	@echo '  make modules KDIR=... build the module'
+	@echo '  make modules_install  put it where modprobe finds it'
+
+modules modules_install clean:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+
+# With KDIR given, plain make builds the module.
+ifeq ($(origin KDIR),command line)
+.DEFAULT_GOAL := modules
+endif
+
+stock um:
+	scripts/build $@
+
+demo: stock
+	scripts/demo
+
+test:
+	scripts/test
+
+lint:
+	scripts/lint
+
+clean-cache:
+	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
+
+.PHONY: help modules modules_install clean stock um demo test lint clean-cache

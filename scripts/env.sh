@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The environments: build root, kernels, guest root. To be sourced; each
+# function sees to it that its part is in the cache, and sets the variable of
+# the same name to its directory.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+BUILD_PACKAGES=ca-certificates,build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,kmod,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,python3,rsync,xz-utils,perl,busybox-static,dwarves,shellcheck
+GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq
+
+# The Debian mirror that this machine uses.
+mirror() {
+	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(RELEASE)' 'Created-By: Packages' |
+		awk '$2 == "Debian" && $3 !~ /security/ { print $1; exit }'
+}
+
+make_root() {
+	local dir=$1 packages=$2 from
+	from=$(mirror)
+	[[ $from ]] || { echo "no Debian mirror among the sources of apt; run apt-get update"; return 1; }
+	mmdebstrap --variant=minbase --include="$packages" \
+		--aptopt='Acquire::Check-Valid-Until "false"' trixie "$dir/root" \
+		"deb $from trixie main" "deb $from trixie-updates main" \
+		"deb $from trixie-backports main"
+	cp /etc/resolv.conf "$dir/root/etc/resolv.conf"
+	printf 'Acquire::Check-Valid-Until "false";\nAPT::Sandbox::User "root";\n' \
+		>"$dir/root/etc/apt/apt.conf.d/90mhs"
+}
+
+build_root() { make_root "$1" "$BUILD_PACKAGES"; }
+buildroot() {
+	need mmdebstrap debian-archive-keyring
+	cached buildroot "make a trixie root to build in" "$BUILD_PACKAGES" build_root
+}
+
+# The newest version of the series; asked for once a day.
+version() {
+	local file=$CACHE/version-$SERIES
+	buildroot
+	if [[ -z $(find "$file" -mtime -1 2>/dev/null) ]]; then
+		if ! step "look for the newest kernel $SERIES" resolve "$file"; then
+			[[ -s $file ]] || exit 1
+			say "going on with $(cat "$file")"
+		fi
+	fi
+	VERSION=$(cat "$file")
+	RELEASE=$VERSION-cloud-amd64
+}
+
+resolve() {
+	in_root "$buildroot/root" apt-get -q update
+	in_root "$buildroot/root" apt-cache search --names-only \
+		"^linux-headers-${SERIES//./\\.}\\.[0-9]+.*-cloud-amd64\$" |
+		sed 's/^linux-headers-\(.*\)-cloud-amd64 .*/\1/' | sort -V | tail -n 1 >"$1.new"
+	[[ -s $1.new ]] || { echo "trixie-backports has no kernel $SERIES; try KERNEL=7.3 or KERNEL=7.2"; return 1; }
+	mv "$1.new" "$1"
+}
+
+fetch_kernel() {
+	local dir=$1 package
+	mkdir -p "$dir/debs" "$dir/package" "$dir/headers"
+	in_root "$buildroot/root" apt-get -q update
+	in_root "$buildroot/root" sh -c 'cd "$1" && shift && apt-get -q download "$@"' - "$dir/debs" \
+		"linux-binary-$RELEASE" "linux-modules-$RELEASE" "linux-headers-$RELEASE" \
+		"linux-source-$SERIES"
+	for package in "$dir"/debs/linux-{binary,modules}-*.deb; do
+		dpkg-deb -x "$package" "$dir/package"
+	done
+	dpkg-deb -x "$dir"/debs/linux-headers-*.deb "$dir/headers"
+	dpkg-deb --fsys-tarfile "$dir"/debs/linux-source-*.deb |
+		tar -x -O "./usr/src/linux-source-$SERIES.tar.xz" | tar -xJ -C "$dir"
+	mv "$dir/linux-source-$SERIES" "$dir/source"
+	rm -rf "$dir/debs"
+	depmod -b "$dir/package/usr" "$RELEASE"
+}
+kernel() {
+	need kmod xz-utils
+	version
+	cached kernel "fetch Linux $VERSION: package and source" "$RELEASE" fetch_kernel
+}
+
+# Packaged headers have no Rust metadata. From the same source with the same
+# configuration and compiler it comes out the same.
+regenerate() {
+	local dir=$1 headers=$kernel/headers/usr/src/linux-headers-$RELEASE
+	local make=(make -C "$kernel/source" O="$dir" KERNELRELEASE="$RELEASE" CC=gcc-14 HOSTCC=gcc-14)
+	cp "$headers/.config" "$headers/Module.symvers" "$dir/"
+	in_root "$buildroot/root" "${make[@]}" olddefconfig
+	# A tool that is missing here turns options off, and changes structures.
+	if ! diff <(grep -v CC_VERSION_TEXT "$headers/.config") <(grep -v CC_VERSION_TEXT "$dir/.config"); then
+		echo "the configuration is not the package's: the build root lacks a tool"
+		return 1
+	fi
+	in_root "$buildroot/root" "${make[@]}" -j"$(nproc)" prepare modules_prepare
+}
+stock() {
+	kernel
+	cached stock "regenerate the Rust metadata of $RELEASE" "$RELEASE ${buildroot##*/}" regenerate
+}
+
+build_um() {
+	local dir=$1
+	local make=(make -C "$kernel/source" O="$dir" ARCH=um CC=gcc-14 HOSTCC=gcc-14)
+	in_root "$buildroot/root" "${make[@]}" KCONFIG_ALLCONFIG="$TOP/scripts/uml.config" allnoconfig
+	in_root "$buildroot/root" "${make[@]}" -j"$(nproc)" all
+	in_root "$buildroot/root" "${make[@]}" INSTALL_MOD_PATH="$dir/package/usr" modules_install
+}
+um() {
+	kernel
+	cached um "build a user-mode Linux $VERSION" "$RELEASE $(cat "$TOP/scripts/uml.config")" build_um
+}
+
+build_guest_root() {
+	make_root "$1" "$GUEST_PACKAGES"
+	mkdir -p "$1/root/host" "$1/root/payload" "$1/root/overlay"
+	cat >"$1/root/mhs-init" <<-'INIT'
+		#!/bin/bash
+		# The first process of user-mode Linux: make the root writable in
+		# memory, then do as the host says.
+		mount -t proc proc /proc
+		for word in $(cat /proc/cmdline); do
+			case $word in mhs.dir=*) dir=${word#mhs.dir=} ;; esac
+		done
+		mount -t tmpfs tmpfs /overlay
+		mkdir /overlay/upper /overlay/work /overlay/root
+		mount -t overlay -o lowerdir=/,upperdir=/overlay/upper,workdir=/overlay/work \
+			overlay /overlay/root
+		mount -t hostfs -o "$dir" none /overlay/root/host
+		exec chroot /overlay/root /bin/bash /host/start
+	INIT
+	chmod +x "$1/root/mhs-init"
+}
+guestroot() {
+	need mmdebstrap debian-archive-keyring
+	cached guestroot "make a trixie root for the guests" "$GUEST_PACKAGES" build_guest_root
+}
+
+build_image() {
+	local size
+	# Room for the inodes and the journal-less file system's own needs.
+	size=$(du -sm "$guestroot/root" | cut -f1)
+	truncate -s $((size * 3 / 2 + 64))M "$1/root.ext4"
+	mke2fs -q -t ext4 -O ^has_journal -d "$guestroot/root" "$1/root.ext4"
+}
+image() {
+	need e2fsprogs
+	guestroot
+	cached image "make a disk of the guest root" "$guestroot" build_image
+}
+
+# The first file system of the stock kernel: find the disk, make it writable in
+# memory, do as the host says.
+build_initramfs() {
+	local dir=$1 modules=$kernel/package/usr/lib/modules/$RELEASE module
+	mkdir -p "$dir/fs/bin" "$dir/fs/proc" "$dir/fs/dev" "$dir/fs/disk" "$dir/fs/overlay" "$dir/fs/host"
+	cp "$buildroot/root/usr/bin/busybox" "$dir/fs/bin/"
+	for module in drivers/block/virtio_blk fs/overlayfs/overlay; do
+		xz -dc "$modules/kernel/$module.ko.xz" >"$dir/fs/${module##*/}.ko"
+	done
+	cat >"$dir/fs/init" <<-'INIT'
+		#!/bin/busybox sh
+		/bin/busybox --install -s /bin
+		mount -t proc proc /proc
+		mount -t devtmpfs dev /dev
+		insmod /virtio_blk.ko
+		insmod /overlay.ko
+		while [ ! -b /dev/vda ]; do sleep 0.1; done
+		mount -t ext4 -o ro /dev/vda /disk
+		mount -t tmpfs tmpfs /overlay
+		mkdir /overlay/upper /overlay/work /overlay/root
+		mount -t overlay -o lowerdir=/disk,upperdir=/overlay/upper,workdir=/overlay/work \
+			overlay /overlay/root
+		cp -a /host /overlay/root/
+		exec chroot /overlay/root /bin/bash /host/start
+	INIT
+	sed -i 's|^#!/bin/busybox|#!/bin/busybox|' "$dir/fs/init"
+	chmod +x "$dir/fs/init"
+	(cd "$dir/fs" && find . | cpio -o -H newc --quiet) >"$dir/initramfs.cpio"
+}
+initramfs() {
+	need cpio
+	kernel
+	cached initramfs "make an initramfs for $RELEASE" "$RELEASE" build_initramfs
+}

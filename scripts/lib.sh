@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Progress, errors and the cache, for the other scripts. To be sourced.
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${MHS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ip_vs_mhs}
+SERIES=${KERNEL:-7.3}
+mkdir -p "$CACHE"
+
+say() { printf '%s\n' "== $*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# step TEXT COMMAND...: runs a command with its output in a log, showing that
+# it is alive; on failure shows the end of the log.
+step() {
+	local text=$1 log pid started=$SECONDS rc=0
+	shift
+	log=$(mktemp "$CACHE/log.XXXXXX")
+	printf '== %s ' "$text" >&2
+	("$@") >"$log" 2>&1 </dev/null &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		if (((SECONDS - started) % 10 == 9)); then printf . >&2; fi
+	done
+	wait "$pid" || rc=$?
+	printf ' %ds\n' $((SECONDS - started)) >&2
+	if ((rc)); then
+		tail -n 25 "$log" >&2
+		printf 'error: step failed: %s\n' "$text" >&2
+		printf 'The whole log is %s; running the same command again goes on from here.\n' \
+			"$log" >&2
+		exit 1
+	fi
+	rm -f "$log"
+}
+
+# cached NAME TEXT INPUTS FUNCTION: sets the variable NAME to a directory that
+# FUNCTION "$dir" has filled. The key is INPUTS and the text of the function. A
+# directory counts only with the marker that is written last, so a build that
+# was killed is begun anew; whoever comes meanwhile waits.
+cached() {
+	local name=$1 text=$2 inputs=$3 build=$4 key dir
+	key=$({ printf '%s\n' "$inputs"; declare -f "$build"; } | sha256sum | cut -c1-16)
+	dir=$CACHE/$name-$key
+	printf -v "$name" %s "$dir"
+	if [[ -e $dir/.complete ]]; then
+		return
+	fi
+	exec {lock}>"$CACHE/$name.lock"
+	flock "$lock"
+	if [[ ! -e $dir/.complete ]]; then
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		step "$text" "$build" "$dir"
+		touch "$dir/.complete"
+	fi
+	exec {lock}>&-
+}
+
+# need PACKAGE...: installs Debian packages that are missing on this machine.
+need() {
+	local package missing=()
+	for package; do
+		dpkg-query -W -f '${Status}' "$package" 2>/dev/null |
+			grep -q 'ok installed' || missing+=("$package")
+	done
+	if ((${#missing[@]})); then
+		((EUID == 0)) || die "missing packages; as root: apt-get install ${missing[*]}"
+		step "install ${missing[*]}" install_packages "${missing[@]}"
+	fi
+}
+
+install_packages() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get -q update
+	apt-get -q -y --no-install-recommends install "$@"
+}
+
+# in_root ROOT COMMAND...: runs a command in a root directory that sees the
+# cache and the checkout at the paths they have here. Mounts go with it.
+in_root() {
+	local root=$1
+	shift
+	mkdir -p "$root$CACHE" "$root$TOP"
+	unshare --mount --propagation private bash -c '
+		root=$1 cache=$2 top=$3
+		shift 3
+		mount --bind "$cache" "$root$cache"
+		mount --bind "$top" "$root$top"
+		mount -t proc proc "$root/proc"
+		exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+			HOME=/root LC_ALL=C.UTF-8 LIBCLANG_PATH=/usr/lib/llvm-19/lib "$@"
+	' - "$root" "$CACHE" "$TOP" "$@"
+}

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# A small network for the selftests, and words to test with. To be sourced.
+#
+#    client (10.0.0.2, fd00::2; and all of 10.1.0.0/16 and fd01::/64)
+#       |
+#     [ sw: a bridge ]----+---------+---------+--- ...
+#       |                 |         |         |
+#      lb                rs1       rs2       rs3   (10.0.0.11, .12, .13 ...)
+#   10.0.0.1           VIP on lo, answers go straight to the client
+#   VIP 10.0.0.100, fd00::100
+#
+# Every box is a network namespace. On lb runs IPVS, on each rs an nginx that
+# answers with its own name.
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+SCHED=${SCHED:-mhs}
+VIP=10.0.0.100
+VIP6=fd00::100
+SVC=$VIP:80
+SVC6=[$VIP6]:80
+SERVERS=${SERVERS:-4}
+WORK=$(mktemp -d)
+FAILED=0
+COUNT=0
+
+in_ns() { ip netns exec "$@"; }
+lb() { ip netns exec lb "$@"; }
+
+# ok TEXT COMMAND...: one result, by the status of the command.
+ok() {
+	local text=$1
+	shift
+	COUNT=$((COUNT + 1))
+	if "$@"; then
+		echo "ok $COUNT $text"
+	else
+		echo "not ok $COUNT $text"
+		FAILED=$((FAILED + 1))
+	fi
+}
+
+# eq TEXT GOT WANTED
+eq() {
+	ok "$1" test "$2" = "$3"
+	[[ $2 == "$3" ]] || echo "# got '$2', wanted '$3'"
+}
+
+# between TEXT GOT LOW HIGH
+between() {
+	ok "$1" test "$2" -ge "$3" -a "$2" -le "$4"
+	(($2 >= $3 && $2 <= $4)) || echo "# got $2, wanted $3 to $4"
+}
+
+# wait_for SECONDS COMMAND...: polls until the command succeeds.
+wait_for() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		((SECONDS < end)) || return 1
+		sleep 0.2
+	done
+}
+
+# The number of connection entries.
+entries() { lb awk 'NR > 1' /proc/net/ip_vs_conn | wc -l; }
+no_entries() { [[ $(entries) == 0 ]]; }
+
+setup() {
+	local n ns
+	trap teardown EXIT
+	modprobe ip_vs
+	{
+		for ns in sw client lb $(seq -f 'rs%g' "$SERVERS"); do
+			echo "netns add $ns"
+		done
+	} | ip -batch -
+	in_ns sw sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+	in_ns sw ip link add br0 type bridge
+	in_ns sw ip link set br0 up
+	plug client 10.0.0.2 fd00::2
+	plug lb 10.0.0.1 fd00::1
+	ip -n client route add local 10.1.0.0/16 dev lo
+	ip -n client -6 route add local fd01::/64 dev lo
+	ip -n lb route add 10.1.0.0/16 via 10.0.0.2
+	ip -n lb -6 route add fd01::/64 via fd00::2
+	ip -n lb addr add $VIP/32 dev eth0
+	ip -n lb addr add $VIP6/128 dev eth0 nodad
+	for n in $(seq "$SERVERS"); do
+		add_box "$n"
+	done
+	wait_for 30 servers_answer
+	lb ipvsadm --set 900 120 300
+}
+
+# plug NS ADDR ADDR6: connects a namespace to the bridge.
+plug() {
+	in_ns "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
+		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
+		net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 \
+		net.ipv6.ip_nonlocal_bind=1
+	ip link add eth0 netns "$1" type veth peer name "p-$1" netns sw
+	ip -n sw link set "p-$1" master br0 up
+	ip -n "$1" link set lo up
+	ip -n "$1" link set eth0 up
+	ip -n "$1" addr add "$2/24" dev eth0
+	ip -n "$1" addr add "$3/64" dev eth0 nodad
+}
+
+# add_box N: a server that has the VIP where nobody can ask for it.
+add_box() {
+	local ns=rs$1
+	plug "$ns" "10.0.0.$((10 + $1))" "fd00::$((10 + $1))"
+	ip -n "$ns" addr add $VIP/32 dev lo
+	ip -n "$ns" addr add $VIP6/128 dev lo nodad
+	ip -n "$ns" route add 10.1.0.0/16 via 10.0.0.2
+	ip -n "$ns" -6 route add fd01::/64 via fd00::2
+	# Neighbours ask on eth0; an address of lo is not answered for there.
+	in_ns "$ns" sysctl -qw net.ipv6.conf.eth0.proxy_ndp=0
+	mkdir -p "$WORK/$ns"
+	cat >"$WORK/$ns/conf" <<-CONF
+		pid $WORK/$ns/pid;
+		error_log $WORK/$ns/log crit;
+		worker_processes 1;
+		events { worker_connections 4096; }
+		http {
+			access_log off;
+			keepalive_requests 1000000;
+			keepalive_timeout 3600;
+			server {
+				listen 80 backlog=1024;
+				listen [::]:80 ipv6only=on backlog=1024;
+				location / { return 200 "$ns"; }
+			}
+		}
+	CONF
+	in_ns "$ns" nginx -c "$WORK/$ns/conf" -e "$WORK/$ns/log"
+}
+
+servers_answer() {
+	local n
+	for n in $(seq "$SERVERS"); do
+		in_ns client curl -s -m 2 "http://10.0.0.$((10 + n))/" | grep -q "rs$n" || return 1
+	done
+}
+
+# service [SERVICE [FLAGS...]]: the service with all servers, direct routing.
+service() {
+	local svc=${1:-$SVC} n net=10.0.0.
+	shift || true
+	[[ $svc == \[* ]] && net=fd00::
+	{
+		echo "-A -t $svc -s $SCHED $*"
+		for n in $(seq "$SERVERS"); do
+			if [[ $net == fd00:: ]]; then
+				echo "-a -t $svc -r [fd00::$((10 + n))]:80 -g -w 1"
+			else
+				echo "-a -t $svc -r 10.0.0.$((10 + n)):80 -g -w 1"
+			fi
+		done
+	} | lb ipvsadm -R
+	settle
+}
+
+# The grace period after a change: a few ticks, more on a slow machine.
+settle() { sleep 0.5; }
+
+# short N [OPTIONS]: N connections from as many addresses; prints JSON.
+short() { in_ns client python3 "$HERE/load.py" short "$@"; }
+
+# start_long N [OPTIONS]: connections that go on; they are told what to do through a pipe.
+start_long() {
+	mkfifo "$WORK/ask"
+	in_ns client python3 "$HERE/load.py" long "$@" <"$WORK/ask" >"$WORK/answer" &
+	LONG=$!
+	exec 9>"$WORK/ask"
+	wait_for 120 grep -q . "$WORK/answer"
+}
+
+# long_status FIELD
+long_status() {
+	local before
+	before=$(wc -l <"$WORK/answer")
+	echo status >&9
+	wait_for 120 more_lines "$before"
+	tail -n 1 "$WORK/answer" | jq -r "$1"
+}
+more_lines() { (($(wc -l <"$WORK/answer") > $1)); }
+
+stop_long() {
+	exec 9>&-
+	wait "$LONG" || true
+	rm -f "$WORK/ask"
+}
+
+teardown() {
+	local ns
+	exec 9>&- 2>/dev/null || true
+	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|other)( |$)/ { print $1 }'); do
+		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null
+		ip netns del "$ns"
+	done
+	rm -rf "$WORK"
+	# A namespace goes away in the background; then the module is free.
+	if [[ -d /sys/module/ip_vs_mhs ]]; then
+		ok "the module can be unloaded" wait_for 60 rmmod ip_vs_mhs 2>/dev/null
+	fi
+	echo "1..$COUNT"
+	((FAILED == 0)) || exit 1
+}

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""HTTP clients by the hundred, in one process.
+
+  load.py short N   N short connections, each from its own address
+  load.py long N    N connections that keep sending until standard input ends;
+                    a line "status" there asks for a line of JSON
+
+The servers answer with their name. A long connection remembers who answered
+first; any other answer counts as moved.
+"""
+
+import argparse
+import asyncio
+import collections
+import ipaddress
+import json
+import socket
+import sys
+
+
+def source(args, index):
+    """The client address of a connection."""
+    if args.one_address:
+        index = 0
+    net = "fd01::" if ":" in args.vip else "10.1.0.0"
+    return str(ipaddress.ip_address(net) + 1 + args.first + index)
+
+
+async def connect(args, index):
+    family = socket.AF_INET6 if ":" in args.vip else socket.AF_INET
+    return await asyncio.wait_for(
+        asyncio.open_connection(
+            args.vip, args.port, family=family, local_addr=(source(args, index), 0)
+        ),
+        args.timeout,
+    )
+
+
+async def ask(args, reader, writer, close):
+    """Sends a request and returns the name of who answered."""
+    how = "close" if close else "keep-alive"
+    writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: {how}\r\n\r\n".encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), args.timeout)
+    length = 0
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    body = await asyncio.wait_for(reader.readexactly(length), args.timeout)
+    return body.decode()
+
+
+async def short(args):
+    servers = collections.Counter()
+    errors = collections.Counter()
+    by_client = {}
+    gate = asyncio.Semaphore(args.conc)
+
+    async def one(index):
+        async with gate:
+            try:
+                reader, writer = await connect(args, index)
+                name = await ask(args, reader, writer, True)
+                servers[name] += 1
+                by_client[source(args, index)] = name
+                writer.close()
+            except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
+                errors[type(error).__name__] += 1
+
+    await asyncio.gather(*(one(i) for i in range(args.count)))
+    answer = {
+        "asked": args.count,
+        "answered": sum(servers.values()),
+        "failed": sum(errors.values()),
+        "servers": dict(sorted(servers.items())),
+        "errors": errors,
+    }
+    if args.clients:
+        answer["clients"] = by_client
+    print(json.dumps(answer), flush=True)
+
+
+class Long:
+    """Connections that go on."""
+
+    def __init__(self, args):
+        self.args = args
+        self.state = {}
+        self.home = {}
+        self.rounds = 0
+        self.stopping = False
+
+    async def one(self, index):
+        try:
+            reader, writer = await connect(self.args, index)
+            self.home[index] = await ask(self.args, reader, writer, False)
+            self.state[index] = "alive"
+            while not self.stopping:
+                await asyncio.sleep(self.args.pause)
+                name = await ask(self.args, reader, writer, False)
+                self.rounds += 1
+                if name != self.home[index]:
+                    self.state[index] = "moved"
+                    return
+            writer.close()
+        except asyncio.TimeoutError:
+            self.state[index] = "hung"
+        except (OSError, asyncio.IncompleteReadError):
+            self.state[index] = "reset"
+
+    def status(self):
+        states = collections.Counter(self.state.values())
+        homes = collections.Counter(
+            home for index, home in self.home.items() if self.state.get(index) == "alive"
+        )
+        broken = collections.Counter(
+            home for index, home in self.home.items() if self.state.get(index) != "alive"
+        )
+        return {
+            "total": self.args.count,
+            "alive": states["alive"],
+            "broken": self.args.count - states["alive"],
+            "states": states,
+            "servers": dict(sorted(homes.items())),
+            "broken_on": dict(sorted(broken.items())),
+            "rounds": self.rounds,
+        }
+
+    async def run(self):
+        tasks = []
+        for index in range(self.args.count):
+            tasks.append(asyncio.ensure_future(self.one(index)))
+            if index % 20 == 19:
+                await asyncio.sleep(0.05)
+        while len(self.state) < self.args.count:
+            await asyncio.sleep(0.1)
+        print(json.dumps(self.status()), flush=True)
+        loop = asyncio.get_running_loop()
+        lines = asyncio.StreamReader()
+        await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
+        )
+        while line := await lines.readline():
+            if line.strip() == b"status":
+                # Let every connection speak at least twice, so that the answer is about now.
+                before = self.rounds
+                alive = self.status()["alive"]
+                for _ in range(600):
+                    if self.rounds - before >= 2 * alive:
+                        break
+                    await asyncio.sleep(0.1)
+                print(json.dumps(self.status()), flush=True)
+        self.stopping = True
+        await asyncio.gather(*tasks)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["short", "long"])
+    parser.add_argument("count", type=int)
+    parser.add_argument("--vip", default="10.0.0.100")
+    parser.add_argument("--port", type=int, default=80)
+    parser.add_argument("--conc", type=int, default=20, help="connections at a time")
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
+    parser.add_argument("--timeout", type=float, default=30)
+    parser.add_argument("--first", type=int, default=0, help="the first client's number")
+    parser.add_argument("--one-address", action="store_true", help="all from one address")
+    parser.add_argument("--clients", action="store_true", help="say who got whom")
+    args = parser.parse_args()
+    asyncio.run(short(args) if args.what == "short" else Long(args).run())
+
+
+main()

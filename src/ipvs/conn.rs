@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Connection entries.
+
+use super::{
+    bindings,
+    hook::Verdict,
+    rcu::Reader,
+    service::{
+        Dest,
+        Method,
+        Svc, //
+    },
+    skb::{
+        self,
+        IpHeader,
+        Skb, //
+    },
+};
+use crate::pure::flow::Flow;
+use core::{
+    marker::PhantomData,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+
+/// An entry that was found, and left as it was.
+///
+/// # Invariants
+///
+/// `conn` is valid and one reference to it is ours.
+pub(crate) struct Found<'a> {
+    conn: NonNull<bindings::ip_vs_conn>,
+    rcu: PhantomData<Reader<'a>>,
+}
+
+impl<'a> Found<'a> {
+    /// Looks for the entry of a packet.
+    pub(crate) fn of(svc: &Svc, skb: &Skb<'_>, flow: &Flow, _rcu: Reader<'a>) -> Option<Self> {
+        let header = IpHeader::new(skb, flow);
+        // SAFETY: All arguments are valid, and we are in a critical section.
+        let conn = unsafe {
+            bindings::ip_vs_conn_in_get_proto(
+                svc.netns().as_ptr(),
+                i32::from((*svc.as_ptr()).af),
+                skb.as_ptr(),
+                &header.0,
+            )
+        };
+        // INVARIANT: The function returns a referenced entry, or null.
+        NonNull::new(conn).map(|conn| Self {
+            conn,
+            rcu: PhantomData,
+        })
+    }
+
+    /// Its server, if it has one.
+    pub(crate) fn dest(&self) -> Option<&'a Dest> {
+        // SAFETY: The entry is valid; it holds its server, which is freed a grace period after the
+        // last reference and thus not before the end of the critical section.
+        unsafe {
+            let dest = self.conn.as_ref().dest;
+            (!dest.is_null()).then(|| Dest::from_raw(dest))
+        }
+    }
+
+    /// How its packets get to the server.
+    pub(crate) fn method(&self) -> Method {
+        // SAFETY: The entry is valid; its flags are one word.
+        Method::from_flags(unsafe { (&raw const (*self.conn.as_ptr()).flags).read_volatile() })
+    }
+
+    /// Has it end now instead of when its time has come.
+    pub(crate) fn expire(self) {
+        // SAFETY: The entry is valid.
+        unsafe { bindings::mhs_conn_expire_now(self.conn.as_ptr()) };
+    }
+}
+
+impl Drop for Found<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the reference is ours. The timer is left alone.
+        unsafe { bindings::mhs_conn_put_untouched(self.conn.as_ptr()) };
+    }
+}
+
+/// Makes an entry that keeps the flow of `skb` on `dest`, and sends the packet.
+///
+/// If there is no memory, or no room in the table of entries, the packet comes back.
+pub(crate) fn pin<'a>(
+    svc: &Svc,
+    dest: &Dest,
+    skb: Skb<'a>,
+    flow: &Flow,
+) -> Result<Verdict, Skb<'a>> {
+    let mut header = IpHeader::new(&skb, flow);
+    let netns = svc.netns().as_ptr();
+    // SAFETY: The namespace is valid.
+    let pd = unsafe { bindings::ip_vs_proto_data_get(netns, flow.proto as u16) };
+    // SAFETY: Protocol data lives as long as its namespace.
+    let Some(pp) = (unsafe { pd.as_ref() }).map(|pd| pd.pp) else {
+        return Err(skb);
+    };
+    let (client, virt) = (skb::to_raw(&flow.src), skb::to_raw(&flow.dst));
+    let param = bindings::ip_vs_conn_param {
+        ipvs: netns,
+        caddr: &client,
+        vaddr: &virt,
+        cport: flow.sport.to_be(),
+        vport: flow.dport.to_be(),
+        protocol: flow.proto as u16,
+        // SAFETY: The service is valid.
+        af: unsafe { (*svc.as_ptr()).af },
+        pe: ptr::null(),
+        pe_data: ptr::null_mut(),
+        pe_data_len: 0,
+    };
+    let raw = dest.as_ptr();
+    // SAFETY: All arguments are valid; the server's family, address and port never change.
+    let conn = unsafe {
+        let port = if (*raw).port == 0 { param.vport } else { (*raw).port };
+        bindings::ip_vs_conn_new(
+            &param,
+            i32::from((*raw).af),
+            &(*raw).addr,
+            port,
+            0,
+            raw,
+            skb.mark(),
+        )
+    };
+    // SAFETY: The function returns an entry with a reference that is ours, or null.
+    let Some(xmit) = (unsafe { conn.as_ref() }).map(|conn| conn.packet_xmit) else {
+        return Err(skb);
+    };
+    dest.count(svc, skb.bytes(), false);
+    // SAFETY: The same calls in the same order as in `ip_vs_in_hook()`: state, transmission, count,
+    // reference. `pp` belongs to `pd`, and the packet is ours to give away.
+    unsafe {
+        if let Some(transition) = (*pp).state_transition {
+            let input = bindings::IP_VS_DIR_INPUT as i32;
+            transition(conn, input, skb.as_ptr(), pd, header.0.len);
+        }
+        let verdict = match xmit {
+            Some(xmit) => xmit(skb.into_raw(), conn, pp, &mut header.0),
+            None => bindings::NF_ACCEPT as i32,
+        };
+        bindings::mhs_conn_count_packet(conn);
+        bindings::ip_vs_conn_put(conn);
+        Ok(Verdict::from_raw(verdict as u32))
+    }
+}

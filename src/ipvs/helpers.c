@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "helpers.h"
+
+u32 mhs_ipvs_settings(struct netns_ipvs *ipvs)
+{
+	u32 settings = 0;
+
+	if (sysctl_backup_only(ipvs))
+		settings |= MHS_IPVS_BACKUP_ONLY;
+	if (ip_vs_conntrack_enabled(ipvs))
+		settings |= MHS_IPVS_CONNTRACK;
+	if (READ_ONCE(ipvs->sync_state) & IP_VS_STATE_BACKUP)
+		settings |= MHS_IPVS_SYNC_BACKUP;
+	if (sysctl_expire_nodest_conn(ipvs))
+		settings |= MHS_IPVS_EXPIRE_NODEST;
+	return settings;
+}
+
+int mhs_ipvs_conn_count(struct netns_ipvs *ipvs)
+{
+	return atomic_read(&ipvs->conn_count);
+}
+
+bool mhs_ipvs_conn_full(struct netns_ipvs *ipvs)
+{
+	return atomic_read(&ipvs->conn_count) >= sysctl_conn_max(ipvs);
+}
+
+/* What ip_vs_in_hook() asks of a packet before it looks at the headers. */
+bool mhs_skb_is_candidate(const struct sk_buff *skb)
+{
+	return !skb->ipvs_property && skb->pkt_type == PACKET_HOST &&
+	       skb_dst(skb);
+}
+
+u32 mhs_skb_network_offset(const struct sk_buff *skb)
+{
+	return skb_network_offset(skb);
+}
+
+u32 mhs_skb_mark(const struct sk_buff *skb)
+{
+	return skb->mark;
+}
+
+void mhs_dest_hold(struct ip_vs_dest *dest)
+{
+	ip_vs_dest_hold(dest);
+}
+
+void mhs_dest_put(struct ip_vs_dest *dest)
+{
+	ip_vs_dest_put(dest);
+}
+
+int mhs_dest_weight(const struct ip_vs_dest *dest)
+{
+	return atomic_read(&dest->weight);
+}
+
+int mhs_dest_conn_flags(const struct ip_vs_dest *dest)
+{
+	return atomic_read(&dest->conn_flags);
+}
+
+/* Gives a reference back without restarting the entry's timer. */
+void mhs_conn_put_untouched(struct ip_vs_conn *cp)
+{
+	__ip_vs_conn_put(cp);
+}
+
+/*
+ * Only a pending timer is brought forward: the entry may be on its way out
+ * already (compare ip_vs_conn_expire_now(), which is not exported).
+ */
+void mhs_conn_expire_now(struct ip_vs_conn *cp)
+{
+	if (!atomic_read(&cp->n_control))
+		mod_timer_pending(&cp->timer, jiffies);
+}
+
+void mhs_conn_count_packet(struct ip_vs_conn *cp)
+{
+	atomic_inc(&cp->in_pkts);
+}
+
+static void mhs_stats_add(struct ip_vs_stats *stats, unsigned int bytes,
+			  bool is_new)
+{
+	struct ip_vs_cpu_stats *s = this_cpu_ptr(stats->cpustats);
+
+	u64_stats_update_begin(&s->syncp);
+	if (is_new)
+		u64_stats_inc(&s->cnt.conns);
+	u64_stats_inc(&s->cnt.inpkts);
+	u64_stats_add(&s->cnt.inbytes, bytes);
+	u64_stats_update_end(&s->syncp);
+}
+
+/* The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. */
+void mhs_stats_packet(struct ip_vs_dest *dest, struct ip_vs_service *svc,
+		      unsigned int bytes, bool is_new)
+{
+	local_bh_disable();
+	mhs_stats_add(&dest->stats, bytes, is_new);
+	mhs_stats_add(&svc->stats, bytes, is_new);
+	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
+	local_bh_enable();
+}
+
+void mhs_local_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void mhs_local_bh_enable(void)
+{
+	local_bh_enable();
+}
+
+void mhs_delayed_work_init(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+/* Sets the time, whatever it was. */
+void mhs_delayed_work_arm(struct delayed_work *work, unsigned long delay)
+{
+	mod_delayed_work(system_dfl_wq, work, delay);
+}
+
+/* Sets the time unless the work waits already. */
+void mhs_delayed_work_arm_earlier(struct delayed_work *work,
+				  unsigned long delay)
+{
+	queue_delayed_work(system_dfl_wq, work, delay);
+}

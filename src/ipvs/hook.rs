@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two doors: netfilter hooks in LOCAL_IN, one before IPVS and one after it.
+//!
+//! C header: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h)
+
+use super::{
+    bindings,
+    netns::Netns,
+    rcu::{
+        RcuArc,
+        Reader, //
+    },
+    skb::Skb,
+};
+use core::mem::MaybeUninit;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict(u32);
+
+impl Verdict {
+    /// It goes on its way through the stack.
+    pub(crate) const ACCEPT: Self = Self(bindings::NF_ACCEPT);
+
+    pub(super) fn from_raw(verdict: u32) -> Self {
+        Self(verdict)
+    }
+}
+
+/// Who stands at the doors.
+pub(crate) trait Doors: Send + Sync + 'static {
+    /// A packet for this host that IPVS has not seen yet.
+    fn before(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
+
+    /// A packet that IPVS let pass.
+    fn after(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
+}
+
+/// # Safety
+///
+/// Only for netfilter, with `T` behind `private`.
+unsafe extern "C" fn before<T: Doors>(
+    private: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> u32 {
+    // SAFETY: Netfilter runs hooks in a critical section; the doors were referenced by `Hooks` when
+    // it began, or the hook would not have been found; packet and state are valid.
+    unsafe {
+        let rcu = Reader::assume();
+        let v6 = u32::from((*state).pf) == bindings::NFPROTO_IPV6;
+        RcuArc::<T>::borrow_raw(private, rcu).before(Skb::from_raw(skb), v6, rcu).0
+    }
+}
+
+/// # Safety
+///
+/// Only for netfilter, with `T` behind `private`.
+unsafe extern "C" fn after<T: Doors>(
+    private: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> u32 {
+    // SAFETY: As in `before()`.
+    unsafe {
+        let rcu = Reader::assume();
+        let v6 = u32::from((*state).pf) == bindings::NFPROTO_IPV6;
+        RcuArc::<T>::borrow_raw(private, rcu).after(Skb::from_raw(skb), v6, rcu).0
+    }
+}
+
+const COUNT: usize = 4;
+
+/// The hooks of one namespace; dropping it takes them away. Packets in flight may still be at a
+/// door for a grace period.
+///
+/// # Invariants
+///
+/// The `ops` are registered in `net`, and `doors` is a reference from [`RcuArc::into_raw`].
+pub(crate) struct Hooks<T: Doors> {
+    net: *mut bindings::net,
+    ops: KBox<[bindings::nf_hook_ops; COUNT]>,
+    doors: *mut c_void,
+    kind: core::marker::PhantomData<T>,
+}
+
+// SAFETY: Hooks may be registered and unregistered by any thread.
+unsafe impl<T: Doors> Send for Hooks<T> {}
+
+impl<T: Doors> Hooks<T> {
+    /// Opens the doors, for IPv4 and IPv6.
+    pub(crate) fn register(netns: &Netns, doors: RcuArc<T>) -> Result<Self> {
+        // SAFETY: The structure consists of numbers, pointers that may be null and an optional
+        // function, for all of which zero is a value.
+        let blank: bindings::nf_hook_ops = unsafe { MaybeUninit::zeroed().assume_init() };
+        let op = |hook: bindings::nf_hookfn, pf: u32, priority: i32| bindings::nf_hook_ops {
+            hook,
+            pf: pf as u8,
+            hooknum: bindings::nf_inet_hooks_NF_INET_LOCAL_IN,
+            priority,
+            ..blank
+        };
+        // The priorities of IPv6 have the same values as those of IPv4.
+        let (one, two) = (
+            bindings::mhs_door_MHS_DOOR_ONE as i32,
+            bindings::mhs_door_MHS_DOOR_TWO as i32,
+        );
+        let mut ops = KBox::new(
+            [
+                op(Some(before::<T>), bindings::NFPROTO_IPV4, one),
+                op(Some(after::<T>), bindings::NFPROTO_IPV4, two),
+                op(Some(before::<T>), bindings::NFPROTO_IPV6, one),
+                op(Some(after::<T>), bindings::NFPROTO_IPV6, two),
+            ],
+            GFP_KERNEL,
+        )?;
+        let mut hooks = Self {
+            net: netns.net(),
+            doors: doors.into_raw(),
+            ops: {
+                ops.iter_mut().for_each(|op| op.priv_ = core::ptr::null_mut());
+                ops
+            },
+            kind: core::marker::PhantomData,
+        };
+        for op in hooks.ops.iter_mut() {
+            op.priv_ = hooks.doors;
+        }
+        // SAFETY: The namespace exists, since it has a service, and the operations stay where they
+        // are until they are unregistered.
+        let result = to_result(unsafe {
+            bindings::nf_register_net_hooks(hooks.net, hooks.ops.as_ptr(), COUNT as u32)
+        });
+        if let Err(error) = result {
+            hooks.net = core::ptr::null_mut();
+            return Err(error);
+        }
+        // INVARIANT: Registered.
+        Ok(hooks)
+    }
+}
+
+impl<T: Doors> Drop for Hooks<T> {
+    fn drop(&mut self) {
+        if !self.net.is_null() {
+            // SAFETY: By the type invariants they are registered.
+            unsafe {
+                bindings::nf_unregister_net_hooks(self.net, self.ops.as_ptr(), COUNT as u32)
+            };
+        }
+        // SAFETY: By the type invariants the reference is ours; no new packet finds it.
+        drop(unsafe { RcuArc::<T>::from_raw(self.doors) });
+    }
+}

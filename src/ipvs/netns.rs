@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IPVS in one network namespace.
+//!
+//! C header: [`include/net/ip_vs.h`](srctree/include/net/ip_vs.h)
+
+use super::bindings;
+use core::ffi::c_int;
+use kernel::types::Opaque;
+
+/// The timeouts of a protocol, in ticks.
+#[derive(Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// How long a session may be silent and still be alive.
+    pub(crate) session: u64,
+    /// How long an entry lives without a packet, at most.
+    pub(crate) entry: u64,
+}
+
+impl Timeouts {
+    /// What IPVS uses where it knows no protocol: 15 minutes, its TCP default.
+    const DEFAULT: Self = Self {
+        session: 900 * super::time::HZ,
+        entry: 900 * super::time::HZ,
+    };
+
+    fn longer(self, other: Self) -> Self {
+        Self {
+            session: self.session.max(other.session),
+            entry: self.entry.max(other.entry),
+        }
+    }
+}
+
+/// The settings that decide whether packets may be forwarded without an entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings(u32);
+
+impl Settings {
+    /// Every packet has to go through IPVS: it is off (`backup_only`), or each connection must have
+    /// an entry (`conntrack`).
+    pub(crate) fn stateful(self) -> bool {
+        self.0 & (bindings::MHS_IPVS_BACKUP_ONLY | bindings::MHS_IPVS_CONNTRACK) != 0
+    }
+
+    /// Entries arrive from another balancer at any time.
+    pub(crate) fn receives_entries(self) -> bool {
+        self.0 & bindings::MHS_IPVS_SYNC_BACKUP != 0
+    }
+
+    /// Connections to a deleted server are to end at once.
+    pub(crate) fn expire_nodest(self) -> bool {
+        self.0 & bindings::MHS_IPVS_EXPIRE_NODEST != 0
+    }
+}
+
+/// A `struct netns_ipvs`.
+#[repr(transparent)]
+pub(crate) struct Netns(Opaque<bindings::netns_ipvs>);
+
+// SAFETY: What is read here are words that the kernel changes with single stores, or atomically.
+unsafe impl Sync for Netns {}
+
+impl Netns {
+    /// # Safety
+    ///
+    /// `ptr` must be valid for all of `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::netns_ipvs) -> &'a Self {
+        // SAFETY: The type is transparent, and the pointer valid by the safety requirements.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::netns_ipvs {
+        self.0.get()
+    }
+
+    /// The namespace itself.
+    pub(super) fn net(&self) -> *mut bindings::net {
+        // SAFETY: The pointer is set before the namespace is used and never changes.
+        unsafe { (*self.as_ptr()).net }
+    }
+
+    /// Reads the settings, which `sysctl` changes at any time.
+    #[inline]
+    pub(crate) fn settings(&self) -> Settings {
+        // SAFETY: `self` is a valid namespace.
+        Settings(unsafe { bindings::mhs_ipvs_settings(self.as_ptr()) })
+    }
+
+    /// Whether there is any connection entry.
+    #[inline]
+    pub(crate) fn has_entries(&self) -> bool {
+        // SAFETY: `self` is a valid namespace.
+        unsafe { bindings::mhs_ipvs_conn_count(self.as_ptr()) != 0 }
+    }
+
+    /// Whether the table of entries is full (`net.ipv4.vs.conn_max`).
+    pub(crate) fn is_full(&self) -> bool {
+        // SAFETY: `self` is a valid namespace.
+        unsafe { bindings::mhs_ipvs_conn_full(self.as_ptr()) }
+    }
+
+    fn table(&self, protocol: u32, states: &[u32]) -> Option<(u64, u64)> {
+        // SAFETY: `self` is a valid namespace.
+        let pd = unsafe { bindings::ip_vs_proto_data_get(self.as_ptr(), protocol as u16) };
+        // SAFETY: Protocol data lives as long as its namespace.
+        let pd = unsafe { pd.as_ref() }?;
+        if pd.timeout_table.is_null() {
+            return None;
+        }
+        let last = match protocol {
+            bindings::IPPROTO_TCP => bindings::IP_VS_TCP_S_LAST,
+            bindings::IPPROTO_UDP => bindings::IP_VS_UDP_S_LAST,
+            bindings::IPPROTO_SCTP => bindings::ip_vs_sctp_states_IP_VS_SCTP_S_LAST,
+            _ => return None,
+        };
+        let read = |state: u32| {
+            // SAFETY: The table has an entry for each state below `last`, and one more.
+            let ticks: c_int =
+                unsafe { pd.timeout_table.add(state.min(last) as usize).read_volatile() };
+            u64::try_from(ticks).unwrap_or(0)
+        };
+        let session = states.iter().map(|&state| read(state)).max()?;
+        let entry = (0..last).map(read).max()?;
+        Some((session.max(1), entry.max(1)))
+    }
+
+    /// The timeouts that hold for a service now (`ipvsadm --set`). `protocol` is an `IPPROTO_*`
+    /// number; anything but TCP, UDP and SCTP (a service by firewall mark) gets the longest of all.
+    pub(crate) fn timeouts(&self, protocol: u16) -> Timeouts {
+        let of = |protocol: u32| {
+            let states: &[u32] = match protocol {
+                bindings::IPPROTO_TCP => &[
+                    bindings::IP_VS_TCP_S_ESTABLISHED,
+                    bindings::IP_VS_TCP_S_FIN_WAIT,
+                ],
+                bindings::IPPROTO_UDP => &[bindings::IP_VS_UDP_S_NORMAL],
+                _ => &[bindings::ip_vs_sctp_states_IP_VS_SCTP_S_ESTABLISHED],
+            };
+            self.table(protocol, states)
+                .map(|(session, entry)| Timeouts { session, entry })
+        };
+        const PROTOCOLS: [u32; 3] = [
+            bindings::IPPROTO_TCP,
+            bindings::IPPROTO_UDP,
+            bindings::IPPROTO_SCTP,
+        ];
+        if PROTOCOLS.contains(&u32::from(protocol)) {
+            of(u32::from(protocol)).unwrap_or(Timeouts::DEFAULT)
+        } else {
+            PROTOCOLS
+                .iter()
+                .filter_map(|&protocol| of(protocol))
+                .reduce(Timeouts::longer)
+                .unwrap_or(Timeouts::DEFAULT)
+        }
+    }
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Virtual services and their servers.
+//!
+//! C header: [`include/net/ip_vs.h`](srctree/include/net/ip_vs.h)
+
+use super::{
+    bindings,
+    netns::Netns,
+    rcu::Reader,
+    skb, //
+};
+use crate::pure::hash::Addr;
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering, //
+};
+use kernel::{
+    container_of,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A `struct ip_vs_service`.
+#[repr(transparent)]
+pub(crate) struct Svc(Opaque<bindings::ip_vs_service>);
+
+// SAFETY: What is read here never changes, or is read in one access.
+unsafe impl Sync for Svc {}
+
+impl Svc {
+    /// # Safety
+    ///
+    /// `ptr` must be valid for all of `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::ip_vs_service) -> &'a Self {
+        // SAFETY: The type is transparent, and the pointer valid by the safety requirements.
+        unsafe { &*ptr.cast() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::ip_vs_service {
+        self.0.get()
+    }
+
+    /// Whether clients speak IPv6.
+    pub(crate) fn is_v6(&self) -> bool {
+        // SAFETY: `self` is valid; the family never changes.
+        u32::from(unsafe { (*self.as_ptr()).af }) == bindings::AF_INET6
+    }
+
+    /// The transport protocol's number, 0 for a service by firewall mark.
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: `self` is valid; the protocol never changes.
+        unsafe { (*self.as_ptr()).protocol }
+    }
+
+    /// The virtual address.
+    pub(crate) fn addr(&self) -> Addr {
+        // SAFETY: `self` is valid; the address never changes.
+        skb::from_raw(self.is_v6(), unsafe { &(*self.as_ptr()).addr })
+    }
+
+    /// The virtual port, host order; 0 for any.
+    pub(crate) fn port(&self) -> u16 {
+        // SAFETY: `self` is valid; the port never changes.
+        u16::from_be(unsafe { (*self.as_ptr()).port })
+    }
+
+    /// The firewall mark, 0 for a service by address.
+    pub(crate) fn fwmark(&self) -> u32 {
+        // SAFETY: `self` is valid; the mark never changes.
+        unsafe { (*self.as_ptr()).fwmark }
+    }
+
+    #[inline]
+    fn has(&self, flag: u32) -> bool {
+        // SAFETY: `self` is valid; the flags are one word that an edit of the service replaces, so
+        // they are read each time.
+        unsafe { (&raw const (*self.as_ptr()).flags).read_volatile() & flag != 0 }
+    }
+
+    /// `-p`: a client stays with its server.
+    #[inline]
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_PERSISTENT)
+    }
+
+    /// `-b flag-1` (mh-fallback): an overloaded server's new flows go elsewhere.
+    pub(crate) fn falls_back(&self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_SCHED1)
+    }
+
+    /// `-b flag-2` (mh-port): the client's port is hashed too.
+    #[inline]
+    pub(crate) fn hashes_port(&self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_SCHED2)
+    }
+
+    /// IPVS in the namespace of the service.
+    pub(crate) fn netns(&self) -> &Netns {
+        // SAFETY: A service does not outlive its namespace.
+        unsafe { Netns::from_raw((*self.as_ptr()).ipvs) }
+    }
+
+    /// Logs, at a limited rate, why a new flow was refused.
+    pub(crate) fn log_refusal(&self, why: &CStr) {
+        // SAFETY: `self` is valid and `why` is a string.
+        unsafe { bindings::ip_vs_scheduler_err(self.as_ptr(), why.as_char_ptr()) };
+    }
+}
+
+/// A service while IPVS changes it: evidence that its service mutex is held, so that the list of
+/// servers stands still and the caller may sleep.
+#[derive(Clone, Copy)]
+pub(crate) struct Locked<'a>(&'a Svc);
+
+impl<'a> Locked<'a> {
+    /// # Safety
+    ///
+    /// The service mutex of the namespace must be held for all of `'a`.
+    pub(super) unsafe fn assume(svc: &'a Svc) -> Self {
+        Self(svc)
+    }
+
+    /// The servers, those of weight 0 too.
+    pub(crate) fn dests(self) -> impl Iterator<Item = &'a Dest> {
+        // SAFETY: The service is valid and its list of servers initialised.
+        let head = unsafe { &raw mut (*self.0.as_ptr()).destinations };
+        // SAFETY: As above.
+        let mut at = unsafe { (*head).next };
+        core::iter::from_fn(move || {
+            if at == head {
+                return None;
+            }
+            // SAFETY: What is on the list is embedded in a server, and the list stands still.
+            let dest = unsafe { container_of!(at, bindings::ip_vs_dest, n_list) };
+            // SAFETY: As above.
+            at = unsafe { (*at).next };
+            // SAFETY: A server on the list is valid while the list stands still.
+            Some(unsafe { Dest::from_raw(dest) })
+        })
+    }
+}
+
+impl core::ops::Deref for Locked<'_> {
+    type Target = Svc;
+
+    fn deref(&self) -> &Svc {
+        self.0
+    }
+}
+
+/// A service that may go away: what a packet may hold of one.
+///
+/// A service is freed a grace period after its scheduler was told that it is done. Who sees `alive`
+/// inside a critical section may therefore use the service until the end of that section.
+///
+/// # Invariants
+///
+/// `svc` is valid while `alive`, and for a grace period after.
+pub(crate) struct SvcLink {
+    svc: *mut bindings::ip_vs_service,
+    alive: AtomicBool,
+}
+
+// SAFETY: Any thread may look at a service.
+unsafe impl Send for SvcLink {}
+// SAFETY: As above.
+unsafe impl Sync for SvcLink {}
+
+impl SvcLink {
+    /// Remembers a service; [`SvcLink::cut`] must be called when it is done, see
+    /// [`super::scheduler::Scheduler`].
+    pub(super) fn new(svc: Locked<'_>) -> Self {
+        // INVARIANT: A service is alive until its scheduler is told that it is done.
+        Self {
+            svc: svc.as_ptr(),
+            alive: AtomicBool::new(true),
+        }
+    }
+
+    pub(super) fn cut(&self) {
+        self.alive.store(false, Ordering::Release);
+    }
+
+    /// The service, if it is still there.
+    #[inline]
+    pub(crate) fn get<'a>(&self, _rcu: Reader<'a>) -> Option<&'a Svc> {
+        // SAFETY: By the type invariants: it was alive in this critical section, so it is valid to
+        // the end of it.
+        (self.alive.load(Ordering::Acquire)).then(|| unsafe { Svc::from_raw(self.svc) })
+    }
+}
+
+/// How packets get to a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Direct routing (`-g`).
+    Direct,
+    /// In a tunnel (`-i`).
+    Tunnel,
+    /// With another address (`-m`).
+    Masquerade,
+    /// Anything else.
+    Other,
+}
+
+impl Method {
+    pub(super) fn from_flags(flags: u32) -> Self {
+        match flags & bindings::IP_VS_CONN_F_FWD_MASK {
+            bindings::IP_VS_CONN_F_DROUTE => Self::Direct,
+            bindings::IP_VS_CONN_F_TUNNEL => Self::Tunnel,
+            bindings::IP_VS_CONN_F_MASQ => Self::Masquerade,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A server: a `struct ip_vs_dest`.
+#[repr(transparent)]
+pub(crate) struct Dest(Opaque<bindings::ip_vs_dest>);
+
+// SAFETY: What is read here never changes, or is read in one access.
+unsafe impl Sync for Dest {}
+
+impl Dest {
+    /// # Safety
+    ///
+    /// `ptr` must be valid for all of `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::ip_vs_dest) -> &'a Self {
+        // SAFETY: The type is transparent, and the pointer valid by the safety requirements.
+        unsafe { &*ptr.cast() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::ip_vs_dest {
+        self.0.get()
+    }
+
+    /// Its address.
+    pub(crate) fn addr(&self) -> Addr {
+        let dest = self.as_ptr();
+        // SAFETY: `self` is valid; address and family never change.
+        unsafe { skb::from_raw(u32::from((*dest).af) == bindings::AF_INET6, &(*dest).addr) }
+    }
+
+    /// Its port, host order; 0 for that of the service.
+    pub(crate) fn port(&self) -> u16 {
+        // SAFETY: `self` is valid; the port never changes.
+        u16::from_be(unsafe { (*self.as_ptr()).port })
+    }
+
+    /// Its weight now.
+    pub(crate) fn weight(&self) -> u32 {
+        // SAFETY: `self` is valid.
+        u32::try_from(unsafe { bindings::mhs_dest_weight(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// How packets get to it now.
+    pub(crate) fn method(&self) -> Method {
+        // SAFETY: `self` is valid.
+        Method::from_flags(unsafe { bindings::mhs_dest_conn_flags(self.as_ptr()) } as u32)
+    }
+
+    /// Whether it has more connections than its upper threshold allows.
+    #[inline]
+    pub(crate) fn is_overloaded(&self) -> bool {
+        // SAFETY: `self` is valid; the flags are one word.
+        let flags = unsafe { (&raw const (*self.as_ptr()).flags).read_volatile() };
+        flags & bindings::IP_VS_DEST_F_OVERLOAD != 0
+    }
+
+    /// Whether it is a server of its service, not one that was deleted.
+    #[inline]
+    pub(crate) fn is_available(&self) -> bool {
+        // SAFETY: `self` is valid; the flags are one word.
+        let flags = unsafe { (&raw const (*self.as_ptr()).cflags).read_volatile() };
+        flags & bindings::IP_VS_DEST_CF_AVAILABLE as usize != 0
+    }
+
+    /// Whether a new flow may go to it.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.is_available() && self.weight() > 0 && !self.is_overloaded()
+    }
+
+    /// Counts a packet that was forwarded without an entry, in the statistics of the server, of
+    /// `svc` and of the namespace.
+    #[inline]
+    pub(crate) fn count(&self, svc: &Svc, bytes: u32, is_new: bool) {
+        // SAFETY: Both are valid.
+        unsafe { bindings::mhs_stats_packet(self.as_ptr(), svc.as_ptr(), bytes, is_new) };
+    }
+}
+
+impl PartialEq for Dest {
+    /// Whether both are the same server, not just two alike.
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}

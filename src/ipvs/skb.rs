@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packets.
+//!
+//! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use super::bindings;
+use crate::pure::flow::{
+    Bytes,
+    Flow, //
+};
+use crate::pure::hash::Addr;
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
+
+/// A packet in a hook. Whoever has it decides what becomes of it, once.
+///
+/// # Invariants
+///
+/// `skb` is valid for `'a`, or until it is handed on by [`Skb::into_raw`].
+pub(crate) struct Skb<'a> {
+    skb: *mut bindings::sk_buff,
+    network: usize,
+    lifetime: PhantomData<&'a bindings::sk_buff>,
+}
+
+impl Skb<'_> {
+    /// # Safety
+    ///
+    /// `skb` must be valid for the lifetime of the result, or until it is handed on.
+    #[inline]
+    pub(super) unsafe fn from_raw(skb: *mut bindings::sk_buff) -> Self {
+        // SAFETY: `skb` is valid by the safety requirements.
+        let network = unsafe { bindings::mhs_skb_network_offset(skb) } as usize;
+        // INVARIANT: By the safety requirements.
+        Self {
+            skb,
+            network,
+            lifetime: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::sk_buff {
+        self.skb
+    }
+
+    #[inline]
+    pub(super) fn into_raw(self) -> *mut bindings::sk_buff {
+        self.skb
+    }
+
+    /// Whether IPVS would look at it: for this host, routed, and not seen by IPVS before.
+    #[inline]
+    pub(crate) fn is_candidate(&self) -> bool {
+        // SAFETY: By the type invariants `skb` is valid.
+        unsafe { bindings::mhs_skb_is_candidate(self.skb) }
+    }
+
+    /// Bytes from the IP header to the end.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u32 {
+        // SAFETY: By the type invariants `skb` is valid.
+        unsafe { (*self.skb).len }
+    }
+
+    /// The firewall mark.
+    #[inline]
+    pub(crate) fn mark(&self) -> u32 {
+        // SAFETY: By the type invariants `skb` is valid.
+        unsafe { bindings::mhs_skb_mark(self.skb) }
+    }
+}
+
+impl Bytes for Skb<'_> {
+    #[inline]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let offset = self.network + offset;
+        // SAFETY: By the type invariants `skb` is valid.
+        let skb = unsafe { &*self.skb };
+        let linear = skb.len.wrapping_sub(skb.data_len) as usize;
+        if offset + N <= linear {
+            // SAFETY: The linear part has `linear` bytes from `data` on, so all of the `N` are in.
+            return Some(unsafe { ptr::read_unaligned(skb.data.add(offset).cast::<[u8; N]>()) });
+        }
+        let mut bytes = [0; N];
+        // SAFETY: `bytes` has room for `N`; the function checks the packet's own length.
+        let error = unsafe {
+            bindings::skb_copy_bits(
+                self.skb,
+                offset as i32,
+                bytes.as_mut_ptr().cast(),
+                N as i32,
+            )
+        };
+        (error == 0).then_some(bytes)
+    }
+}
+
+/// An address as IPVS stores it, unused bytes zero.
+pub(super) fn to_raw(addr: &Addr) -> bindings::nf_inet_addr {
+    let mut bytes = [0; 16];
+    match addr {
+        Addr::V4(a) => bytes[..4].copy_from_slice(a),
+        Addr::V6(a) => bytes = *a,
+    }
+    // SAFETY: Any 16 bytes are an address, of either family.
+    unsafe { core::mem::transmute::<[u8; 16], bindings::nf_inet_addr>(bytes) }
+}
+
+/// An address out of what IPVS stores.
+pub(super) fn from_raw(v6: bool, raw: &bindings::nf_inet_addr) -> Addr {
+    // SAFETY: The union is 16 bytes, and all of them are initialised wherever IPVS has one.
+    let bytes = unsafe { core::mem::transmute::<bindings::nf_inet_addr, [u8; 16]>(*raw) };
+    if v6 {
+        Addr::V6(bytes)
+    } else {
+        let [a, b, c, d, ..] = bytes;
+        Addr::V4([a, b, c, d])
+    }
+}
+
+/// The headers of a packet in the form that IPVS passes around (`struct ip_vs_iphdr`).
+pub(crate) struct IpHeader(pub(super) bindings::ip_vs_iphdr);
+
+impl IpHeader {
+    /// From what was read of `skb`.
+    #[inline]
+    pub(crate) fn new(skb: &Skb<'_>, flow: &Flow) -> Self {
+        Self(bindings::ip_vs_iphdr {
+            hdr_flags: 0,
+            off: skb.network as u32,
+            len: (skb.network + flow.l4) as u32,
+            fragoffs: 0,
+            protocol: flow.proto as i16,
+            flags: 0,
+            saddr: to_raw(&flow.src),
+            daddr: to_raw(&flow.dst),
+        })
+    }
+}
+
+/// The headers of a packet that IPVS wants scheduled.
+pub(crate) struct Scheduled<'a>(pub(super) &'a bindings::ip_vs_iphdr);
+
+impl Scheduled<'_> {
+    fn has(&self, flag: u32) -> bool {
+        self.0.hdr_flags as u32 & flag != 0
+    }
+
+    /// The headers were found inside an ICMP error.
+    pub(crate) fn in_icmp(&self) -> bool {
+        self.has(bindings::IP_VS_HDR_ICMP)
+    }
+
+    /// The transport protocol's number.
+    pub(crate) fn protocol(&self) -> i16 {
+        self.0.protocol
+    }
+
+    /// The client's address and port, the latter 0 if the packet is too short.
+    pub(crate) fn client(&self, v6: bool, skb: &Skb<'_>) -> (Addr, u16) {
+        let inverse = self.has(bindings::IP_VS_HDR_INVERSE);
+        let addr = if inverse {
+            &self.0.daddr
+        } else {
+            &self.0.saddr
+        };
+        let ports: Option<[u8; 4]> = self.transport(skb);
+        let port = ports.map_or(0, |[a, b, c, d]| {
+            u16::from_be_bytes(if inverse { [c, d] } else { [a, b] })
+        });
+        (from_raw(v6, addr), port)
+    }
+
+    /// The first bytes of the transport header.
+    pub(crate) fn transport<const N: usize>(&self, skb: &Skb<'_>) -> Option<[u8; N]> {
+        skb.read((self.0.len as usize).checked_sub(skb.network)?)
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The scheduler `mhs` as IPVS sees it.
+
+use crate::{
+    ipvs::{
+        rcu::{
+            RcuArc,
+            Reader, //
+        },
+        scheduler::{
+            Change,
+            Scheduler, //
+        },
+        service::{
+            Dest,
+            Locked,
+            Svc,
+            SvcLink, //
+        },
+        skb::{
+            Scheduled,
+            Skb, //
+        },
+    },
+    pure::{
+        flow::Proto,
+        hash,
+        slots::{
+            self,
+            Word, //
+        },
+    },
+    registry::{
+        Key,
+        Registry, //
+    },
+    service::{
+        Servers,
+        Service, //
+    },
+};
+use kernel::prelude::*;
+
+/// The control port of FTP. Its data connections belong to entries of the control connection, so
+/// all of it goes through IPVS.
+const FTP: u16 = 21;
+
+pub(crate) struct Mhs;
+
+impl Mhs {
+    /// Whether packets of a service may be forwarded without an entry at all. The rest is up to the
+    /// flags of the service, the settings of the namespace and the server.
+    fn is_stateless(svc: &Svc) -> bool {
+        u32::from(svc.protocol()) == Proto::Tcp as u32
+            && svc.fwmark() == 0
+            && svc.port() != 0
+            && svc.port() != FTP
+    }
+
+    /// Shows a service to packets once it has a server. Before that there is nothing to forward,
+    /// and IPVS may still decide not to have the service, and free it at once.
+    fn show(registry: &Registry, svc: &Svc, service: &RcuArc<Service>) -> Result {
+        if Self::is_stateless(svc) && !service.is_shown() {
+            registry.add(svc.netns(), Key::of(svc), service.clone())?;
+            service.set_shown();
+        }
+        Ok(())
+    }
+}
+
+impl Scheduler for Mhs {
+    type Context = Registry;
+    type Service = Service;
+
+    fn init(registry: &Registry, svc: Locked<'_>, link: SvcLink) -> Result<RcuArc<Service>> {
+        let service = Service::new(svc, link)?;
+        if svc.dests().next().is_some() {
+            service.adopt(svc);
+            if let Err(error) = Self::show(registry, &svc, &service) {
+                service.close();
+                return Err(error);
+            }
+        }
+        Ok(service)
+    }
+
+    fn link(service: &Service) -> &SvcLink {
+        &service.link
+    }
+
+    fn done(registry: &Registry, svc: Locked<'_>, service: &RcuArc<Service>) {
+        if service.is_shown() {
+            registry.remove(svc.netns(), service);
+        }
+        service.close();
+    }
+
+    fn changed(
+        registry: &Registry,
+        svc: Locked<'_>,
+        service: &RcuArc<Service>,
+        dest: &Dest,
+        change: Change,
+    ) {
+        match change {
+            Change::Added | Change::Updated => service.set(svc, dest),
+            Change::Deleted => service.delete(svc, dest),
+        }
+        if Self::show(registry, &svc, service).is_err() {
+            pr_warn!("no memory: a service stays stateful until its next change\n");
+        }
+    }
+
+    fn schedule<'a>(
+        service: &'a Service,
+        svc: &'a Svc,
+        skb: &Skb<'_>,
+        header: Scheduled<'_>,
+        rcu: Reader<'a>,
+    ) -> Option<&'a Dest> {
+        let (client, port) = header.client(svc.is_v6(), skb);
+        let slot = service.slot(svc, &client, port);
+        let word = slots::load(&service.words, slot)?;
+        let servers = service.servers(rcu)?;
+
+        // A TCP segment in the middle of a flow gets here with `sloppy_tcp`; it belongs to the flows
+        // that live in the slot. Other protocols have an entry for every flow that lives.
+        let tcp = header.protocol() == Proto::Tcp as i16;
+        let begins = !tcp || header.transport(skb).is_some_and(|head: [u8; 14]| head[13] & 2 != 0);
+        if tcp && (!begins || header.in_icmp()) {
+            let old = servers.get(word.old()).and_then(|server| server.express.dest(rcu));
+            if old.is_some_and(Dest::is_available) {
+                return old;
+            }
+        }
+
+        let own = servers.get(word.new()).and_then(|server| server.express.dest(rcu));
+        if let Some(own) = own.filter(|own| own.takes_new()) {
+            return Some(own);
+        }
+        if svc.falls_back() {
+            let other = fall_back(service, servers, &client, port, rcu);
+            if other.is_some() {
+                // The entry that is about to be made leads away from the slot's own server.
+                service.fear(slot);
+                return other;
+            }
+        }
+        svc.log_refusal(c"no destination available");
+        None
+    }
+}
+
+/// The next usable server, by hashing the client on and on, as `mh` does.
+fn fall_back<'a>(
+    service: &'a Service,
+    servers: &Servers,
+    client: &hash::Addr,
+    port: u16,
+    rcu: Reader<'a>,
+) -> Option<&'a Dest> {
+    let first = hash::client(&service.key, client, Some(port));
+    (1..=u64::from(service.size())).find_map(|step| {
+        let hash = hash::siphash24(&service.key, &(first ^ step).to_le_bytes());
+        let word: Word = slots::load(&service.words, hash::slot(hash, service.size()))?;
+        let dest = servers.get(word.new())?.express.dest(rcu)?;
+        dest.takes_new().then_some(dest)
+    })
+}

@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A virtual service: its servers, its double table, and how changes get into it.
+//!
+//! Packets read `words`, `marks` and `servers`. Changes are made under the `writer` lock by the
+//! scheduler's callbacks and by the work that the service has done when a deadline has come. The
+//! order matters: a server is published before a word names it, and is released after the last
+//! word that named it changed and it was unpublished.
+
+use crate::{
+    ipvs::{
+        express::Express,
+        netns::Timeouts,
+        rcu::{
+            GracePeriod,
+            RcuArc,
+            RcuCell,
+            Reader, //
+        },
+        service::{
+            Dest,
+            Locked,
+            Svc,
+            SvcLink, //
+        },
+        time,
+        work::{
+            DelayedWork,
+            Worker, //
+        },
+    },
+    pure::{
+        hash::{
+            self,
+            Addr,
+            Key, //
+        },
+        maglev,
+        slots::{
+            self,
+            Coarse,
+            Deadlines,
+            Slots,
+            Times,
+            Word, //
+        },
+    },
+};
+use core::sync::atomic::{
+    AtomicBool,
+    AtomicU32,
+    AtomicU8,
+    Ordering, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        rcu,
+        Mutex, //
+    },
+};
+
+/// A server as packets see it.
+pub(crate) struct Server {
+    /// The way there.
+    pub(crate) express: Express,
+    gone: AtomicBool,
+}
+
+impl Server {
+    /// Whether it was deleted. It still gets the packets of its flows, for a session timeout.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+}
+
+/// The servers of a service by the index that slots have of them.
+pub(crate) struct Servers(KVVec<Option<RcuArc<Server>>>);
+
+impl Servers {
+    /// The server of a slot.
+    #[inline]
+    pub(crate) fn get(&self, index: u16) -> Option<&Server> {
+        self.0.get(usize::from(index))?.as_deref()
+    }
+
+    /// The server that is `dest`, deleted but still served.
+    pub(crate) fn gone(&self, dest: &Dest) -> Option<&Server> {
+        self.0
+            .iter()
+            .flatten()
+            .map(|server| &**server)
+            .find(|server| server.is_gone() && server.express.leads_to(dest))
+    }
+}
+
+/// A server as the writer sees it.
+struct Member {
+    server: RcuArc<Server>,
+    addr: Addr,
+    port: u16,
+    weight: u32,
+    /// Until when a deleted server gets the packets of its flows, in ticks.
+    gone_until: Option<u64>,
+    /// It is about to be released.
+    leaves: bool,
+}
+
+/// What an index stands for.
+enum Place {
+    /// Nothing any more; packets may not know yet until the grace period is over.
+    Leaving(GracePeriod),
+    Taken(Member),
+}
+
+impl Place {
+    fn member(&self) -> Option<&Member> {
+        match self {
+            Self::Taken(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    fn member_mut(&mut self) -> Option<&mut Member> {
+        match self {
+            Self::Taken(member) => Some(member),
+            _ => None,
+        }
+    }
+}
+
+/// What only the writer needs.
+struct Writer {
+    places: KVVec<Place>,
+    epochs: KVVec<u8>,
+    deadlines: KBox<Deadlines>,
+    /// The longest an entry can have to live, considering all timeouts there were.
+    entry: u64,
+    /// A change whose grace period is not over yet.
+    unsettled: Option<GracePeriod>,
+    /// The unit of the marks changed with that change.
+    new_clock: bool,
+    /// There may be entries of deleted servers until then.
+    wary_until: u64,
+    /// Something could not be done for want of memory.
+    retry: bool,
+}
+
+impl Writer {
+    /// The member that is `dest`, and its index.
+    fn find(&mut self, dest: &Dest) -> Option<(&mut Member, u16)> {
+        self.places
+            .iter_mut()
+            .zip(0u16..)
+            .filter_map(|(place, index)| Some((place.member_mut()?, index)))
+            .find(|(member, _)| member.server.express.leads_to(dest))
+    }
+
+    /// The members that may get new flows, with their indices.
+    fn usable(places: &[Place]) -> impl Iterator<Item = (u16, maglev::Server)> + '_ {
+        places
+            .iter()
+            .zip(0u16..)
+            .filter_map(|(place, index)| Some((index, place.member()?)))
+            .filter(|(_, member)| member.gone_until.is_none() && member.weight > 0)
+            .map(|(index, member)| {
+                let server = maglev::Server {
+                    addr: member.addr,
+                    port: member.port,
+                    weight: member.weight,
+                };
+                (index, server)
+            })
+    }
+
+    fn slots<'a>(&'a mut self, service: &'a Service) -> Slots<'a> {
+        Slots {
+            words: &service.words,
+            marks: &service.marks,
+            epochs: &mut self.epochs,
+            deadlines: &mut self.deadlines,
+        }
+    }
+
+    fn times(&mut self, timeouts: Timeouts) -> Times {
+        self.entry = self.entry.max(timeouts.entry);
+        Times {
+            now: time::jiffies(),
+            session: timeouts.session,
+            entry: self.entry,
+        }
+    }
+}
+
+/// A virtual service.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct Service {
+    // What every packet reads comes first and together.
+    pub(crate) link: SvcLink,
+    pub(crate) key: Key,
+    pub(crate) words: KVVec<AtomicU32>,
+    pub(crate) marks: KVVec<AtomicU8>,
+    servers: RcuCell<Servers>,
+    clock: AtomicU32,
+    wary: AtomicBool,
+    // What only changes touch.
+    size: u32,
+    balance: u32,
+    protocol: u16,
+    shown: AtomicBool,
+    #[pin]
+    writer: Mutex<Writer>,
+    #[pin]
+    work: DelayedWork<Service>,
+}
+
+/// Ticks until a look whether a grace period is over: most last a few ticks.
+const SETTLE: u64 = time::HZ / 100 + 1;
+
+/// Ticks until something that failed for want of memory is tried again.
+const RETRY: u64 = time::HZ;
+
+impl Service {
+    /// A service with no server.
+    pub(crate) fn new(svc: Locked<'_>, link: SvcLink) -> Result<RcuArc<Self>> {
+        let size = maglev::DEFAULT_SIZE;
+        let mut words = KVVec::with_capacity(size as usize, GFP_KERNEL)?;
+        let mut marks = KVVec::with_capacity(size as usize, GFP_KERNEL)?;
+        for _ in 0..size {
+            words.push(AtomicU32::new(Word::EMPTY.bits()), GFP_KERNEL)?;
+            marks.push(AtomicU8::new(0), GFP_KERNEL)?;
+        }
+        if svc.netns().has_entries() {
+            // Perhaps of this very service, as it was before.
+            for slot in 0..size {
+                slots::fear(&words, slot);
+            }
+        }
+        let timeouts = svc.netns().timeouts(svc.protocol());
+        let writer = Writer {
+            places: KVVec::new(),
+            epochs: KVVec::from_elem(0, size as usize, GFP_KERNEL)?,
+            deadlines: KBox::new(Deadlines::new(), GFP_KERNEL)?,
+            entry: timeouts.entry,
+            unsettled: None,
+            new_clock: false,
+            wary_until: 0,
+            retry: false,
+        };
+        let service = RcuArc::pin_init(
+            try_pin_init!(Self {
+                link,
+                key: hash::DEFAULT_KEY,
+                words,
+                marks,
+                servers: RcuCell::empty(),
+                clock: AtomicU32::new(Coarse::for_timeout(timeouts.session).shift()),
+                wary: AtomicBool::new(false),
+                size,
+                balance: maglev::DEFAULT_BALANCE,
+                protocol: svc.protocol(),
+                shown: AtomicBool::new(false),
+                writer <- new_mutex!(writer),
+                work <- DelayedWork::new(),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        service.work.start(service.clone());
+        Ok(service)
+    }
+
+    /// The servers.
+    #[inline]
+    pub(crate) fn servers<'a>(&self, rcu: Reader<'a>) -> Option<&'a Servers> {
+        self.servers.read(rcu)
+    }
+
+    /// The slot of a client, which counts as used from now.
+    #[inline]
+    pub(crate) fn slot(&self, svc: &Svc, client: &Addr, port: u16) -> u32 {
+        let port = svc.hashes_port().then_some(port);
+        let slot = hash::slot(hash::client(&self.key, client, port), self.size);
+        let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
+        slots::touch(&self.marks, slot, clock.mark(time::jiffies()));
+        slot
+    }
+
+    /// Whether packets can find the service. Changes under the service mutex only.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.shown.load(Ordering::Relaxed)
+    }
+
+    /// Packets can find the service from now on.
+    pub(crate) fn set_shown(&self) {
+        self.shown.store(true, Ordering::Relaxed);
+    }
+
+    /// How many slots there are.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Whether there may be entries of deleted servers.
+    #[inline]
+    pub(crate) fn is_wary(&self) -> bool {
+        self.wary.load(Ordering::Relaxed)
+    }
+
+    /// A packet showed, or is about to make, an entry for another server than the slot's own.
+    pub(crate) fn fear(&self, slot: u32) {
+        if slots::fear(&self.words, slot) {
+            self.work.kick();
+        }
+    }
+
+    /// Servers were there before the service had this scheduler.
+    pub(crate) fn adopt(&self, svc: Locked<'_>) {
+        let mut writer = self.writer.lock();
+        for dest in svc.dests() {
+            if self.join(&mut writer, &svc, dest).is_err() {
+                writer.retry = true;
+            }
+        }
+        self.remap(&mut writer, svc.netns().timeouts(self.protocol));
+    }
+
+    /// A server was added, or changed.
+    pub(crate) fn set(&self, svc: Locked<'_>, dest: &Dest) {
+        let mut writer = self.writer.lock();
+        if self.join(&mut writer, &svc, dest).is_err() {
+            pr_warn!("no memory for a server: it gets no connections until it is edited\n");
+        }
+        self.remap(&mut writer, svc.netns().timeouts(self.protocol));
+    }
+
+    /// A server was deleted.
+    pub(crate) fn delete(&self, svc: Locked<'_>, dest: &Dest) {
+        let mut writer = self.writer.lock();
+        let timeouts = svc.netns().timeouts(self.protocol);
+        let at_once = svc.netns().settings().expire_nodest();
+        let now = time::jiffies();
+        let found = writer.find(dest);
+        let Some((member, index)) = found else {
+            return;
+        };
+        member.server.gone.store(true, Ordering::Relaxed);
+        member.gone_until = Some(if at_once { now } else { now + timeouts.session });
+        self.wary.store(true, Ordering::Relaxed);
+        self.remap(&mut writer, timeouts);
+        if at_once {
+            let times = writer.times(timeouts);
+            writer.slots(self).evict(index, times);
+            self.leave(&mut writer, times);
+        }
+    }
+
+    /// The service is done: nothing is published any more and every server released.
+    pub(crate) fn close(&self) {
+        self.work.disable();
+        let mut writer = self.writer.lock();
+        self.servers.replace(None);
+        for member in writer.places.iter().filter_map(Place::member) {
+            member.server.express.release();
+        }
+        writer.places.clear();
+    }
+
+    /// Makes `dest` a member, or takes note of what changed about it.
+    fn join(&self, writer: &mut Writer, svc: &Svc, dest: &Dest) -> Result {
+        let weight = dest.weight();
+        let known = writer.find(dest);
+        if let Some((member, index)) = known {
+            member.weight = weight;
+            member.gone_until = None;
+            member.leaves = false;
+            member.server.gone.store(false, Ordering::Relaxed);
+            let express = &member.server.express;
+            if express.method() == dest.method() && !express.should_open() {
+                return Ok(());
+            }
+            let server = Self::server(svc, dest)?;
+            let before = core::mem::replace(&mut member.server, server);
+            let published = self.publish(writer);
+            if published.is_err() {
+                let place = writer.places.get_mut(usize::from(index));
+                if let Some(member) = place.and_then(Place::member_mut) {
+                    let server = core::mem::replace(&mut member.server, before);
+                    server.express.release();
+                }
+                return published;
+            }
+            before.express.release();
+            // Its flows may have entries that say how to reach it as it was before.
+            let times = writer.times(svc.netns().timeouts(self.protocol));
+            writer.slots(self).fear(Some(index), times);
+            return Ok(());
+        }
+
+        let member = Member {
+            server: Self::server(svc, dest)?,
+            addr: dest.addr(),
+            port: dest.port(),
+            weight,
+            gone_until: None,
+            leaves: false,
+        };
+        let server = member.server.clone();
+        let free = writer.places.iter().position(|place| match place {
+            Place::Leaving(since) => since.is_over(),
+            Place::Taken(_) => false,
+        });
+        let joined = match free {
+            Some(index) => {
+                if let Some(place) = writer.places.get_mut(index) {
+                    *place = Place::Taken(member);
+                }
+                Ok(())
+            }
+            None if writer.places.len() < maglev::MAX_SERVERS => writer
+                .places
+                .push(Place::Taken(member), GFP_KERNEL)
+                .map_err(Error::from),
+            None => Err(ENOSPC),
+        };
+        let joined = joined.and_then(|()| self.publish(writer));
+        if joined.is_err() {
+            for place in writer.places.iter_mut() {
+                if place.member().is_some_and(|member| member.server.ptr_eq(&server)) {
+                    *place = Place::Leaving(GracePeriod::start());
+                }
+            }
+            server.express.release();
+        }
+        joined
+    }
+
+    fn server(svc: &Svc, dest: &Dest) -> Result<RcuArc<Server>> {
+        RcuArc::new(
+            Server {
+                express: Express::new(svc, dest),
+                gone: AtomicBool::new(false),
+            },
+            GFP_KERNEL,
+        )
+    }
+
+    /// Shows packets the servers as they are now.
+    fn publish(&self, writer: &Writer) -> Result {
+        let mut servers = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
+        for place in writer.places.iter() {
+            let member = place.member().filter(|member| !member.leaves);
+            servers.push(member.map(|member| member.server.clone()), GFP_KERNEL)?;
+        }
+        self.servers
+            .replace(Some(RcuArc::new(Servers(servers), GFP_KERNEL)?));
+        Ok(())
+    }
+
+    /// Makes the new table that the servers call for.
+    fn remap(&self, writer: &mut Writer, timeouts: Timeouts) {
+        let times = writer.times(timeouts);
+        let clock = Coarse::for_timeout(times.session).shift();
+        if self.clock.swap(clock, Ordering::Relaxed) != clock {
+            writer.new_clock = true;
+        }
+        let members = writer.places.iter().filter_map(Place::member);
+        if members.filter(|member| member.server.express.should_open()).count() > 0 {
+            writer.retry = true;
+        }
+        match self.table(writer) {
+            Ok(table) => {
+                writer.slots(self).remap(&table, times);
+            }
+            Err(_) => {
+                self.remap_in_place(writer, times);
+                writer.retry = true;
+            }
+        }
+        writer.unsettled = Some(GracePeriod::start());
+        self.arm(writer, times.now);
+    }
+
+    /// A table of indices, or an error for want of memory.
+    fn table(&self, writer: &Writer) -> Result<KVVec<u16>> {
+        let mut indices = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
+        let mut servers = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
+        for (index, server) in Writer::usable(&writer.places) {
+            indices.push(index, GFP_KERNEL)?;
+            servers.push(server, GFP_KERNEL)?;
+        }
+        let mut rows = KVVec::from_elem(maglev::Row::default(), servers.len(), GFP_KERNEL)?;
+        let mut table = KVVec::from_elem(maglev::NONE, self.size as usize, GFP_KERNEL)?;
+        maglev::populate(&self.key, &servers, self.balance, &mut rows, &mut table)
+            .map_err(|_| EINVAL)?;
+        for owner in table.iter_mut() {
+            *owner = indices.get(usize::from(*owner)).copied().unwrap_or(maglev::NONE);
+        }
+        Ok(table)
+    }
+
+    /// There is no memory for a table: at least who must not get new flows gets none.
+    fn remap_in_place(&self, writer: &mut Writer, times: Times) {
+        let Writer {
+            places,
+            epochs,
+            deadlines,
+            ..
+        } = writer;
+        let mut slots = Slots {
+            words: &self.words,
+            marks: &self.marks,
+            epochs,
+            deadlines,
+        };
+        let usable = || Writer::usable(places);
+        for (place, index) in places.iter().zip(0u16..) {
+            if place.member().is_some_and(|m| m.gone_until.is_some() || m.weight == 0) {
+                let pick = |slot| {
+                    maglev::choose(&self.key, self.size, slot, usable()).unwrap_or(maglev::NONE)
+                };
+                slots.replace(index, pick, times);
+            }
+        }
+    }
+
+    /// Lets go of deleted servers whose time is over and which no slot names.
+    fn leave(&self, writer: &mut Writer, times: Times) {
+        let mut any = false;
+        for index in 0..writer.places.len() {
+            let place = writer.places.get(index).and_then(Place::member);
+            if place.is_some_and(|member| member.gone_until.is_some_and(|at| at <= times.now))
+                && !writer.slots(self).names(index as u16)
+            {
+                let place = writer.places.get_mut(index);
+                if let Some(member) = place.and_then(Place::member_mut) {
+                    member.leaves = true;
+                    any = true;
+                }
+            }
+        }
+        if !any {
+            return;
+        }
+        if self.publish(writer).is_err() {
+            writer.retry = true;
+            return;
+        }
+        for place in writer.places.iter_mut() {
+            if let Place::Taken(member) = place {
+                if member.leaves {
+                    member.server.express.release();
+                    *place = Place::Leaving(GracePeriod::start());
+                }
+            }
+        }
+        // Entries for them may live on, and IPVS drops the packets of those.
+        writer.wary_until = times.now + times.entry;
+    }
+
+    /// Opens the ways that could not be found when their servers were added.
+    fn reopen(&self, writer: &mut Writer) {
+        for index in 0..writer.places.len() {
+            let place = writer.places.get(index).and_then(Place::member);
+            let Some(closed) = place.filter(|m| m.server.express.should_open()) else {
+                continue;
+            };
+            let express = {
+                let guard = rcu::read_lock();
+                let rcu = Reader::new(&guard);
+                match (self.link.get(rcu), closed.server.express.dest(rcu)) {
+                    (Some(svc), Some(dest)) => Express::new(svc, dest),
+                    _ => continue,
+                }
+            };
+            let gone = AtomicBool::new(closed.server.is_gone());
+            let Ok(server) = RcuArc::new(Server { express, gone }, GFP_KERNEL) else {
+                continue;
+            };
+            let place = writer.places.get_mut(index);
+            let Some(member) = place.and_then(Place::member_mut) else {
+                continue;
+            };
+            let before = core::mem::replace(&mut member.server, server);
+            if self.publish(writer).is_ok() {
+                before.express.release();
+            } else if let Some(member) = writer.places.get_mut(index).and_then(Place::member_mut) {
+                core::mem::replace(&mut member.server, before).express.release();
+            }
+        }
+        writer.retry = writer
+            .places
+            .iter()
+            .filter_map(Place::member)
+            .any(|member| member.server.express.should_open());
+    }
+
+    /// Has the work done when the next thing is due.
+    fn arm(&self, writer: &Writer, now: u64) {
+        let gone = writer
+            .places
+            .iter()
+            .filter_map(Place::member)
+            .filter_map(|member| member.gone_until);
+        let soon = writer.unsettled.map(|_| now + SETTLE);
+        let again = writer.retry.then_some(now + RETRY);
+        let wary = (writer.wary_until > now).then_some(writer.wary_until);
+        let next = [gone.min(), writer.deadlines.next(), soon, again, wary];
+        if let Some(next) = next.into_iter().flatten().min() {
+            // A deadline that passed while we looked is met at the next tick.
+            self.work.arm(next.saturating_sub(now).max(1));
+        }
+    }
+}
+
+impl Worker for Service {
+    /// Does what is due: settles a change, merges slots, lets deleted servers go, tries again what
+    /// failed.
+    fn run(&self) {
+        let timeouts = {
+            let guard = rcu::read_lock();
+            let Some(svc) = self.link.get(Reader::new(&guard)) else {
+                return;
+            };
+            svc.netns().timeouts(self.protocol)
+        };
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        let times = writer.times(timeouts);
+        if writer.retry {
+            writer.retry = false;
+            self.reopen(writer);
+            self.remap(writer, timeouts);
+        }
+        if writer.unsettled.is_some_and(GracePeriod::is_over) {
+            writer.unsettled = None;
+            let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
+            let new_clock = core::mem::take(&mut writer.new_clock);
+            let mut slots = writer.slots(self);
+            if new_clock {
+                // Marks are in the old unit, but now no packet writes such any more.
+                slots.remark(clock.mark(times.now));
+            }
+            slots.settle(clock, times);
+        }
+        writer.slots(self).merge(times);
+        self.leave(writer, times);
+        let gone = writer.places.iter().filter_map(Place::member);
+        let wary = gone.filter(|member| member.gone_until.is_some()).count() > 0;
+        self.wary
+            .store(wary || writer.wary_until > times.now, Ordering::Relaxed);
+        self.arm(writer, times.now);
+    }
+}
