@@ -127,7 +127,7 @@ build_guest_root() {
 		mkdir /overlay/upper /overlay/work /overlay/root
 		mount -t overlay -o lowerdir=/,upperdir=/overlay/upper,workdir=/overlay/work \
 			overlay /overlay/root
-		mount -t hostfs -o "$dir" none /overlay/root/host
+		mount -t hostfs -o hostfs="$dir" none /overlay/root/host
 		exec chroot /overlay/root /bin/bash /host/start
 	INIT
 	chmod +x "$1/root/mhs-init"

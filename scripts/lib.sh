@@ -91,6 +91,8 @@ in_root() {
 		mount --bind "$cache" "$root$cache"
 		mount --bind "$top" "$root$top"
 		mount -t proc proc "$root/proc"
+		mkdir -p "$root/dev/shm"
+		mount -t tmpfs tmpfs "$root/dev/shm"
 		exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 			HOME=/root LC_ALL=C.UTF-8 LIBCLANG_PATH=/usr/lib/llvm-19/lib "$@"
 	' - "$root" "$CACHE" "$TOP" "$@"

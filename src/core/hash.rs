@@ -29,6 +29,7 @@ pub const DEFAULT_KEY: Key = Key {
     k1: 0x1319_8a2e_0370_7344,
 };
 
+/// The four words that a message is mixed into.
 struct State([u64; 4]);
 
 impl State {
@@ -82,14 +83,14 @@ pub fn siphash24(key: &Key, data: &[u8]) -> u64 {
     let mut state = State::new(key);
     let mut chunks = data.chunks_exact(8);
     for chunk in &mut chunks {
-        state.word(chunk.iter().rev().fold(0, |m, &b| m << 8 | u64::from(b)));
+        state.word(chunk.iter().rev().fold(0, |m, &b| (m << 8) | u64::from(b)));
     }
     let tail = chunks
         .remainder()
         .iter()
         .rev()
-        .fold(0, |m, &b| m << 8 | u64::from(b));
-    state.word((data.len() as u64) << 56 | tail);
+        .fold(0, |m, &b| (m << 8) | u64::from(b));
+    state.word(((data.len() as u64) << 56) | tail);
     state.finish()
 }
 
@@ -111,15 +112,15 @@ pub fn client(key: &Key, addr: &Addr, port: Option<u16>) -> u64 {
     };
     let port_shift = if len == 4 { 32 } else { 0 };
     let (tail, len) = match port {
-        Some(port) => (tail | u64::from(port.swap_bytes()) << port_shift, len + 2),
+        Some(port) => (tail | (u64::from(port.swap_bytes()) << port_shift), len + 2),
         None => (tail, len),
     };
-    state.word(len << 56 | tail);
+    state.word((len << 56) | tail);
     state.finish()
 }
 
-/// What a hash of a server is for.
-#[derive(Clone, Copy)]
+/// What a hash of a server is for: the byte that makes its hashes independent of each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// Where its permutation starts.
     Offset = 0,

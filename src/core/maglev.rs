@@ -26,9 +26,11 @@ pub const SIZES: [u32; 10] = [
 pub const DEFAULT_SIZE: u32 = 16381;
 
 /// By how many percent a server may exceed its share, unless told otherwise.
+///
+/// More of it makes fewer slots move at a change, and shares less even.
 pub const DEFAULT_BALANCE: u32 = 5;
 
-/// In a table: no server.
+/// In a table: no server. Also the largest number that 15 bits of a slot's word hold.
 pub const NONE: u16 = 0x7fff;
 
 /// How many servers a table can tell apart.
@@ -37,7 +39,8 @@ pub const MAX_SERVERS: usize = 0x7ffe;
 /// Turns of the heaviest server in a round have at most so many bits, as in `ip_vs_mh.c`.
 const TURN_BITS: u32 = 6;
 
-/// So many free slots are given out by rank instead of by waiting for somebody's turn.
+/// So many free slots are given out by rank instead of by waiting for somebody's turn: waiting
+/// takes M looks for the last slot alone. The list of them is on the stack, 16 bytes each.
 const LAST: usize = 64;
 
 /// A server as the table sees it.
@@ -57,22 +60,29 @@ pub enum Error {
     /// More than [`MAX_SERVERS`].
     TooManyServers,
     /// Fewer rows than servers.
-    TooFewRows,
+    ScratchTooSmall,
     /// The table's length is none of [`SIZES`].
     BadSize,
 }
 
 /// What the population remembers of a server; the caller provides the memory.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Row {
+    /// Its place in a round: the lower, the earlier.
     order: u64,
-    index: u16,
+    /// Turns in a round.
     turns: u32,
+    /// Its permutation is offset, offset + skip, offset + 2 skip, ... modulo the size.
     offset: u32,
     skip: u32,
-    next: u32,
-    left: u32,
+    /// The inverse of `skip` modulo the size, which turns a slot into its rank.
     inverse: u32,
+    /// The slot to look at in the next turn.
+    next: u32,
+    /// Slots it may still take.
+    left: u32,
+    /// Its index among the caller's servers.
+    index: u16,
 }
 
 fn gcd(mut a: u32, mut b: u32) -> u32 {
@@ -99,32 +109,35 @@ fn invert(a: u32, m: u32) -> u32 {
 impl Row {
     fn new(key: &Key, index: u16, server: &Server, turns: u32, size: u32) -> Self {
         let hash = |purpose| hash::server(key, &server.addr, server.port, purpose);
-        let offset = hash::slot(hash(Purpose::Offset), size);
+        let offset = (hash(Purpose::Offset) % u64::from(size)) as u32;
         Self {
             order: hash(Purpose::Order),
-            index,
             turns,
             offset,
-            skip: hash::slot(hash(Purpose::Skip), size - 1) + 1,
+            skip: (hash(Purpose::Skip) % u64::from(size - 1)) as u32 + 1,
+            inverse: 0,
             next: offset,
             left: 0,
-            inverse: 0,
+            index,
         }
     }
 
-    /// When this server looks at a slot: round, and turn in the round.
-    fn time(&self, slot: u32, size: u32) -> (u32, u32) {
-        let (slot, m) = (u64::from(slot), u64::from(size));
-        let rank = ((slot + m - u64::from(self.offset)) % m * u64::from(self.inverse) % m) as u32;
-        (rank / self.turns.max(1), rank % self.turns.max(1))
+    /// How many slots this server looks at before it looks at `slot`.
+    fn rank(&self, slot: u32, size: u32) -> u32 {
+        let (slot, size) = (u64::from(slot), u64::from(size));
+        let distance = slot + size - u64::from(self.offset);
+        (distance % size * u64::from(self.inverse) % size) as u32
     }
 }
 
 /// Fills `table` with indices into `servers`, [`NONE`] throughout if no server has a weight.
 ///
-/// The result depends on the set of (address, port, weight > 0), on `key`, `balance` (percent) and
-/// the length of the table, not on the order of `servers`. Costs about M ln M looks for M slots.
-/// After an error the content of `table` means nothing.
+/// The result depends on the set of (address, port, weight), on `key`, on `balance` (percent, at
+/// most 100 counts) and on the length of the table, not on the order of `servers`. Weights count
+/// by their ratio only; a server of weight 0 might as well not be there.
+///
+/// `rows` is scratch memory, one for each server. Costs about M ln M looks for M slots, however
+/// many servers there are. After an error the content of `table` means nothing.
 pub fn populate(
     key: &Key,
     servers: &[Server],
@@ -139,7 +152,9 @@ pub fn populate(
     if servers.len() > MAX_SERVERS {
         return Err(Error::TooManyServers);
     }
-    let rows = rows.get_mut(..servers.len()).ok_or(Error::TooFewRows)?;
+    let rows = rows
+        .get_mut(..servers.len())
+        .ok_or(Error::ScratchTooSmall)?;
 
     table.fill(NONE);
     let unit = servers.iter().fold(0, |g, s| gcd(s.weight, g));
@@ -150,6 +165,7 @@ pub fn populate(
     let shift = (u32::BITS - heaviest.leading_zeros()).saturating_sub(TURN_BITS);
     let turns = |s: &Server| ((s.weight / unit) >> shift).max(u32::from(s.weight != 0));
     let total: u64 = servers.iter().map(|s| u64::from(turns(s))).sum();
+    let percent = u64::from(100 + balance.min(100));
 
     // Rows of the servers that take part come first, in the order of their turns.
     let mut active = 0;
@@ -159,31 +175,82 @@ pub fn populate(
         }
         if let Some(row) = rows.get_mut(active) {
             *row = Row::new(key, index as u16, server, turns(server), size);
-            let share = u64::from(size) * u64::from(row.turns) * u64::from(100 + balance);
+            let share = u64::from(size) * u64::from(row.turns) * percent;
+            // Rounded up, so that the caps of all are enough for the table.
             row.left = share.div_ceil(100 * total) as u32;
             active += 1;
         }
     }
-    let rows = rows.get_mut(..active).ok_or(Error::TooFewRows)?;
+    let rows = rows.get_mut(..active).ok_or(Error::ScratchTooSmall)?;
     let name = |row: &Row| {
-        servers
-            .get(usize::from(row.index))
-            .map(|s| (s.addr, s.port))
+        let server = servers.get(usize::from(row.index));
+        server.map(|s| (s.addr, s.port))
     };
-    rows.sort_unstable_by(|a, b| (a.order, name(a)).cmp(&(b.order, name(b))));
+    sort(rows, |a, b| {
+        a.order < b.order || (a.order == b.order && name(a) < name(b))
+    });
 
-    take_turns(rows, table, size);
+    let rows = take_turns(rows, table, size);
     give_out_rest(rows, table, size);
     Ok(())
 }
 
-/// Plays rounds until at most [`LAST`] slots are free. Who is at its cap has left the game.
-fn take_turns(mut rows: &mut [Row], table: &mut [u16], size: u32) {
+/// Sorts in place by Shell's method. The standard library's sort would be faster, but keeps 48 rows
+/// on the stack, and a kernel stack is small.
+fn sort(rows: &mut [Row], before: impl Fn(&Row, &Row) -> bool) {
+    let mut gap = rows.len();
+    while gap > 1 {
+        gap = (gap * 4 / 9).max(1);
+        for i in gap..rows.len() {
+            let Some(&row) = rows.get(i) else {
+                return;
+            };
+            let mut to = i;
+            while let Some(from) = to.checked_sub(gap) {
+                match rows.get(from) {
+                    Some(&other) if before(&row, &other) => put(rows, to, other),
+                    _ => break,
+                }
+                to = from;
+            }
+            put(rows, to, row);
+        }
+    }
+}
+
+fn put(rows: &mut [Row], at: usize, row: Row) {
+    if let Some(place) = rows.get_mut(at) {
+        *place = row;
+    }
+}
+
+/// Moves the rows below their cap to the front, in order, and returns those. The rest is garbage.
+fn pack(rows: &mut [Row]) -> &mut [Row] {
+    let mut kept = 0;
+    for i in 0..rows.len() {
+        match rows.get(i) {
+            Some(&row) if row.left > 0 => {
+                put(rows, kept, row);
+                kept += 1;
+            }
+            _ => {}
+        }
+    }
+    rows.get_mut(..kept).unwrap_or_default()
+}
+
+/// Plays rounds until at most [`LAST`] slots are free. Who is at its cap leaves the game. Returns
+/// the rows that have not left.
+fn take_turns<'a>(mut rows: &'a mut [Row], table: &mut [u16], size: u32) -> &'a mut [Row] {
     let mut free = table.len();
-    while free > LAST {
-        let mut full = 0;
+    // The caps of all are enough for the table, so somebody is below its cap to the end.
+    while !rows.is_empty() {
+        let mut full = false;
         for row in rows.iter_mut() {
             for _ in 0..row.turns {
+                if free <= LAST {
+                    return pack(rows);
+                }
                 let at = row.next;
                 row.next += row.skip;
                 if row.next >= size {
@@ -191,117 +258,131 @@ fn take_turns(mut rows: &mut [Row], table: &mut [u16], size: u32) {
                 }
                 if let Some(owner @ &mut NONE) = table.get_mut(at as usize) {
                     *owner = row.index;
-                    row.left -= 1;
                     free -= 1;
+                    row.left -= 1;
                     if row.left == 0 {
-                        full += 1;
+                        full = true;
                         break;
-                    }
-                    if free <= LAST {
-                        return;
                     }
                 }
             }
-            if free <= LAST {
-                return;
-            }
         }
-        if full > 0 {
+        if full {
             rows = pack(rows);
         }
     }
+    rows
 }
 
-/// Moves the rows below their cap to the front, in order, and returns those.
-fn pack(rows: &mut [Row]) -> &mut [Row] {
-    let mut kept = 0;
-    for i in 0..rows.len() {
-        if rows.get(i).is_some_and(|row| row.left > 0) {
-            rows.swap(kept, i);
-            kept += 1;
-        }
+/// A free slot, and when the server that will get it looks at it.
+///
+/// The time is (round, place in the order, turn in the round) as one number: the round in the high
+/// half, the place in 16 bits, the turn in 16.
+#[derive(Clone, Copy)]
+struct Look {
+    time: u64,
+    slot: u32,
+}
+
+impl Look {
+    /// Later than any: nobody will look.
+    const NEVER: u64 = u64::MAX;
+
+    /// The first look at a slot by a server below its cap.
+    fn first(rows: &[Row], slot: u32, size: u32) -> Self {
+        let time = |(place, row): (u64, &Row)| {
+            let turns = row.turns.max(1);
+            let rank = row.rank(slot, size);
+            (u64::from(rank / turns) << 32) | (place << 16) | u64::from(rank % turns)
+        };
+        let time = (0..)
+            .zip(rows)
+            .filter(|(_, row)| row.left > 0)
+            .map(time)
+            .min()
+            .unwrap_or(Self::NEVER);
+        Self { time, slot }
     }
-    rows.get_mut(..kept).unwrap_or_default()
+
+    fn place(self) -> usize {
+        ((self.time >> 16) & 0xffff) as usize
+    }
 }
 
 /// Gives each free slot to the server below its cap that would look at it first.
 ///
 /// The same result as playing on: whoever is below its cap has not looked at a free slot yet, or
-/// it would have taken it.
+/// it would have taken it. So all those looks are still to come, and in the order of their times
+/// each gets its slot, unless the server has reached its cap before; then the next best look at
+/// that slot counts, which is later.
 fn give_out_rest(rows: &mut [Row], table: &mut [u16], size: u32) {
-    let rows = pack(rows);
     for row in rows.iter_mut() {
         row.inverse = invert(row.skip, size);
     }
-    let best = |rows: &[Row], slot: u32| {
-        rows.iter()
-            .enumerate()
-            .filter(|(_, row)| row.left > 0)
-            .map(|(i, row)| {
-                let (round, turn) = row.time(slot, size);
-                (round, i as u32, turn)
-            })
-            .min()
-    };
-
-    // (slot, the look that will get it); slots without a taker stay NONE.
-    let mut rest = [(0u32, None::<(u32, u32, u32)>); LAST];
-    let mut count = 0;
-    for (slot, _) in table.iter().enumerate().filter(|(_, &owner)| owner == NONE) {
-        if let Some(entry) = rest.get_mut(count) {
-            *entry = (slot as u32, best(rows, slot as u32));
-            count += 1;
-        }
+    let mut looks = [Look {
+        time: Look::NEVER,
+        slot: 0,
+    }; LAST];
+    let free = (0..).zip(table.iter()).filter(|(_, &owner)| owner == NONE);
+    for (look, (slot, _)) in looks.iter_mut().zip(free) {
+        *look = Look::first(rows, slot, size);
     }
-    for _ in 0..count {
-        let Some((slot, look)) = rest
-            .iter_mut()
-            .filter(|(_, look)| look.is_some())
-            .min_by_key(|(_, look)| *look)
-        else {
+    loop {
+        let next = looks.iter_mut().min_by_key(|look| look.time);
+        let Some(next) = next.filter(|look| look.time != Look::NEVER) else {
             return;
         };
-        let Some((_, winner, _)) = look.take() else {
+        let Look { slot, .. } = *next;
+        let winner = next.place();
+        next.time = Look::NEVER;
+        let Some(row) = rows.get_mut(winner) else {
             return;
         };
-        let Some(row) = rows.get_mut(winner as usize) else {
-            return;
-        };
-        if let Some(owner) = table.get_mut(*slot as usize) {
+        if let Some(owner) = table.get_mut(slot as usize) {
             *owner = row.index;
         }
         row.left -= 1;
         if row.left == 0 {
-            for (slot, look) in rest.iter_mut() {
-                if look.is_some_and(|(_, i, _)| i == winner) {
-                    *look = best(rows, *slot);
+            for look in looks.iter_mut() {
+                if look.time != Look::NEVER && look.place() == winner {
+                    *look = Look::first(rows, look.slot, size);
                 }
             }
         }
     }
 }
 
-/// The server that would look at `slot` first if there were no caps, among `servers` with an
-/// arbitrary number each. For when there is no memory to make a table.
+/// The server that looks at `slot` first if there are no caps, among `servers`, each with a number
+/// of the caller's. For when there is no memory to make a table.
+///
+/// A server of weight w is w times as fast as one of weight 1: its time is rank / w, which is what
+/// [`populate`] counts in whole turns. `None` if no server has a weight or `size` is none of
+/// [`SIZES`].
 pub fn choose(
     key: &Key,
     size: u32,
     slot: u32,
     servers: impl Iterator<Item = (u16, Server)>,
 ) -> Option<u16> {
-    servers
-        .filter(|(_, server)| server.weight != 0)
-        .map(|(index, server)| {
-            let mut row = Row::new(key, index, &server, 1, size);
-            row.inverse = invert(row.skip, size);
-            (
-                row.time(slot, size),
-                row.order,
-                server.addr,
-                server.port,
-                index,
-            )
-        })
-        .min()
-        .map(|(.., index)| index)
+    if !SIZES.contains(&size) {
+        return None;
+    }
+    let look = |(index, server): (u16, Server)| {
+        let mut row = Row::new(key, index, &server, 1, size);
+        row.inverse = invert(row.skip, size);
+        (row.rank(slot, size), row.order, server, index)
+    };
+    let first = |a: (u32, u64, Server, u16), b: (u32, u64, Server, u16)| {
+        // rank a / weight a before rank b / weight b, without the fractions.
+        let time_a = u64::from(a.0) * u64::from(b.2.weight);
+        let time_b = u64::from(b.0) * u64::from(a.2.weight);
+        let name = |s: &Server| (s.addr, s.port);
+        if (time_b, b.1, name(&b.2)) < (time_a, a.1, name(&a.2)) {
+            b
+        } else {
+            a
+        }
+    };
+    let able = servers.filter(|(_, server)| server.weight != 0);
+    able.map(look).reduce(first).map(|(.., index)| index)
 }

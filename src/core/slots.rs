@@ -10,9 +10,29 @@
 //! being used. Such a slot is *feared*: its packets need a flow lookup until no such pin was seen
 //! for longer than an entry can live.
 //!
-//! Concurrency: readers (packets) load one word and set bits in it, writers are serialised by the
-//! caller. Every change by a writer is one atomic read-modify-write of one word, so that a reader
-//! sees a slot before a change or after it, and a bit set by a reader is never lost.
+//! # Concurrency
+//!
+//! Packets load a word, set bits in it ([`fear`]) and write marks ([`touch`]), at any time and on
+//! any CPU. Changes are made by one writer at a time, under the caller's lock; epochs and deadlines
+//! are the writer's own. Every change of a word is one compare-and-exchange of all its 32 bits, and
+//! is decided anew if it fails. The races, one by one:
+//!
+//! - *A packet reads while a slot changes.* It sees the slot before or after, never one server of
+//!   each. Loads acquire what the writer released, so whatever the caller published before a word
+//!   named a server is there for those who load the word first.
+//! - *A packet sets SEEN while the writer ends fear.* If the bit comes first the exchange fails, and
+//!   fear is prolonged instead. If it comes second it also brings FEARED back, with no deadline, and
+//!   [`fear`] tells the packet to call for the writer, who gives it one.
+//! - *A packet sets SEEN while the writer prolongs fear, or merges.* If the bit comes first it is
+//!   cleared, rightly: the pin was seen before now, so its entry dies before the new deadline unless
+//!   it is seen again. If it comes second it stays.
+//! - *A packet read an unstable word, and the slot merges before its pin is made.* The pin may then
+//!   outlive the fear by as long as the packet was under way. That matters only to a flow that is
+//!   silent in all the time between, which is longer than a session timeout: such a flow is dead.
+//! - *A packet touches a slot while the writer settles it.* The flow was silent for a session
+//!   timeout before, so it is a dead one, or a new one on the new server. What would matter is a
+//!   packet that was let through by the word before the change and had not yet written its mark;
+//!   the grace period is waited for because of those.
 
 use core::sync::atomic::{
     AtomicU32, AtomicU8,
@@ -25,18 +45,26 @@ use core::sync::atomic::{
 
 use super::maglev::NONE;
 
+/// Bits of a server's index; the old one is in the lowest.
 const FIELD: u32 = 0x7fff;
+
+/// Where the new one is.
 const NEW_SHIFT: u32 = 15;
+
+/// There may be pins to another server than the slot's own.
 const FEARED: u32 = 1 << 30;
+
+/// Such a pin was seen since the writer looked. Only beside [`FEARED`].
 const SEEN: u32 = 1 << 31;
 
-/// Both servers of a slot and what is known of its pins, in 32 bits.
+/// Both servers of a slot and what is known of its pins, in 32 bits: old index, new index (15 bits
+/// each, [`NONE`] for no server), feared, seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Word(u32);
 
 impl Word {
     /// The word of an untouched slot: no server.
-    pub const EMPTY: Word = Word(NONE as u32 | (NONE as u32) << NEW_SHIFT);
+    pub const EMPTY: Word = Word(NONE as u32 | ((NONE as u32) << NEW_SHIFT));
 
     /// The bits, to put them into an atomic.
     pub const fn bits(self) -> u32 {
@@ -49,8 +77,9 @@ impl Word {
     }
 
     /// Where new flows go.
+    #[expect(clippy::new_ret_no_self)] // The other of two tables, not a constructor.
     pub fn new(self) -> u16 {
-        (self.0 >> NEW_SHIFT & FIELD) as u16
+        ((self.0 >> NEW_SHIFT) & FIELD) as u16
     }
 
     /// Whether every packet goes to the same server.
@@ -69,11 +98,12 @@ impl Word {
     }
 
     fn set_old(self, old: u16) -> Self {
-        Self(self.0 & !FIELD | u32::from(old))
+        Self((self.0 & !FIELD) | (u32::from(old) & FIELD))
     }
 
     fn set_new(self, new: u16) -> Self {
-        Self(self.0 & !(FIELD << NEW_SHIFT) | u32::from(new) << NEW_SHIFT)
+        let new = u32::from(new) & FIELD;
+        Self((self.0 & !(FIELD << NEW_SHIFT)) | (new << NEW_SHIFT))
     }
 
     fn set(self, bits: u32) -> Self {
@@ -85,13 +115,17 @@ impl Word {
     }
 }
 
-/// A coarse clock for the "last used" mark of a slot: at least 8 marks in a session timeout.
+/// A coarse clock for the "last used" mark of a slot: 8 to 16 marks in a session timeout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Coarse {
+    /// Of the clock in ticks, to the right; less than 64.
     shift: u32,
 }
 
 impl Coarse {
+    /// How many marks packets may be ahead of the writer.
+    const AHEAD: u64 = 8;
+
     /// The clock for a session timeout of `t` ticks.
     pub fn for_timeout(t: u64) -> Self {
         Self {
@@ -114,17 +148,21 @@ impl Coarse {
     /// The mark of a slot that is used now: 1 to 255, over and over. 0 means never.
     #[inline]
     pub fn mark(self, now: u64) -> u8 {
-        ((now >> self.shift) % 255 + 1) as u8
+        ((now >> (self.shift & 63)) % 255 + 1) as u8
     }
 
-    /// Whether a slot so marked was used within `t` ticks. When in doubt it was: the mark comes
-    /// round again after at least 16 timeouts.
+    /// Whether a slot so marked was used within `t` ticks before `now`, or since.
+    ///
+    /// When in doubt it was: marks come round again, so that a slot may seem used for 2 of 16 to
+    /// 32 session timeouts after it was last used.
     pub fn used_within(self, mark: u8, now: u64, t: u64) -> bool {
         if mark == 0 {
             return false;
         }
         let age = (u64::from(self.mark(now)) + 255 - u64::from(mark)) % 255;
-        age <= (t >> self.shift) + 1
+        // While the writer works with the `now` it began with, packets go on.
+        let ahead = 255 - age <= Self::AHEAD;
+        ahead || age <= (t >> (self.shift & 63)) + 1
     }
 }
 
@@ -146,8 +184,11 @@ pub fn touch(marks: &[AtomicU8], slot: u32, mark: u8) {
     }
 }
 
-/// Notes that a pin to another server than the slot's own was seen or made. Returns whether that
-/// is news that wants a deadline. Writes once between two looks of the writer.
+/// Notes that a pin to another server than the slot's own was seen or is about to be made.
+///
+/// Returns whether the slot was not feared before: such fear has no end until the next
+/// [`Slots::merge`], which should come soon. Writes once between two looks of the writer, however
+/// many packets call this.
 pub fn fear(words: &[AtomicU32], slot: u32) -> bool {
     let Some(word) = words.get(slot as usize) else {
         return false;
@@ -156,16 +197,31 @@ pub fn fear(words: &[AtomicU32], slot: u32) -> bool {
     word.load(Relaxed) & bits != bits && word.fetch_or(bits, AcqRel) & FEARED == 0
 }
 
-/// How many distinct deadlines a service may have.
+/// How many deadlines a service may have at a time, and one more: epoch 0 is none.
 const EPOCHS: usize = 256;
 
 /// Below so many live deadlines each is exact; above, new ones share.
 const EXACT: usize = 128;
 
-/// The deadlines of a service. A slot names one of them by an 8-bit *epoch*; 0 is none.
+/// A merge is late by at most this part of the session timeout.
+const MERGE_GRID: u64 = 64;
+
+/// An end of fear is late by at most this part of the life of an entry. That costs flow lookups
+/// and breaks nothing, so it may be coarser: 128 exact deadlines, 66 of merges and 34 of fear are
+/// all that can live at a time while the timeouts stay the same.
+const FEAR_GRID: u64 = 32;
+
+/// The deadlines of a service, 3 KiB. A slot names one of them by an 8-bit *epoch*; 0 is none.
+///
+/// Slots that became unstable by the same change share one, so there are about as many as changes
+/// in a session timeout.
+#[derive(Debug)]
 pub struct Deadlines {
+    /// When each ends, in ticks.
     at: [u64; EPOCHS],
+    /// How many slots name each; free if none.
     slots: [u32; EPOCHS],
+    /// How many are not free.
     live: usize,
 }
 
@@ -185,85 +241,76 @@ impl Deadlines {
         }
     }
 
-    /// An epoch that ends at `at` ticks: exactly while few are live, else later by `slack` at
-    /// most, or, should all be taken, at the next one that is live; never earlier.
-    fn find(&mut self, at: u64, slack: u64) -> u8 {
-        let live = || (1..EPOCHS).zip(self.at.iter().zip(&self.slots).skip(1));
-        let same = live().find(|(_, (&a, &n))| n > 0 && a == at);
-        if let Some((epoch, _)) = same {
-            return epoch as u8;
-        }
-        if self.live >= EXACT {
-            let later = live()
-                .filter(|(_, (&a, &n))| n > 0 && a >= at)
-                .min_by_key(|(_, (&a, _))| a);
-            if let Some((epoch, (&a, _))) = later {
-                if a - at <= slack {
-                    return epoch as u8;
-                }
-            }
-        }
-        let free = live().find(|(_, (_, &n))| n == 0).map(|(epoch, _)| epoch);
-        let (epoch, at) = match free {
-            // With many live, look ahead, so that the next changes share this one.
-            Some(epoch) if self.live >= EXACT => (epoch, at + slack),
-            Some(epoch) => (epoch, at),
-            None => {
-                // All 255 are taken: the next later one, or else the last one is put off.
-                let later = live()
-                    .filter(|(_, (&a, _))| a >= at)
-                    .min_by_key(|(_, (&a, _))| a);
-                match later {
-                    Some((epoch, _)) => return epoch as u8,
-                    None => {
-                        let last = live().max_by_key(|(_, (&a, _))| a);
-                        (last.map_or(1, |(epoch, _)| epoch), at)
-                    }
-                }
-            }
-        };
-        if let Some(to) = self.at.get_mut(epoch) {
-            *to = at;
-        }
-        epoch as u8
+    /// The live epochs with their ends.
+    fn live(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
+        let all = (1..=u8::MAX).zip(self.at.iter().zip(&self.slots).skip(1));
+        all.filter(|(_, (_, &slots))| slots > 0)
+            .map(|(epoch, (&at, _))| (epoch, at))
     }
 
-    /// Moves a slot from one epoch to another.
-    fn count(&mut self, from: u8, to: u8) {
-        if from != 0 {
-            if let Some(n) = self.slots.get_mut(usize::from(from)) {
-                *n -= 1;
-                self.live -= usize::from(*n == 0);
-            }
+    fn free(&self) -> Option<u8> {
+        let all = (1..=u8::MAX).zip(self.slots.iter().skip(1));
+        all.filter(|(_, &slots)| slots == 0)
+            .map(|(epoch, _)| epoch)
+            .next()
+    }
+
+    /// An epoch that ends at `at` or later, never earlier: at `at` while few are live, else later
+    /// by `slack` ticks at most.
+    ///
+    /// Timeouts that keep changing can have all epochs taken nonetheless. Then the next later one
+    /// must do, or, if there is none, the latest is put off to `at` for all its slots.
+    fn find(&mut self, at: u64, slack: u64) -> u8 {
+        let later = self.live().filter(|&(_, end)| end >= at);
+        let later = later.min_by_key(|&(_, end)| end);
+        let shared = self.live >= EXACT;
+        let (epoch, end) = match (later, self.free()) {
+            (Some((epoch, end)), _) if end == at || (shared && end - at <= slack) => return epoch,
+            // Look ahead, so that the next ones share this one.
+            (_, Some(free)) if shared => (free, at.saturating_add(slack)),
+            (_, Some(free)) => (free, at),
+            (Some((epoch, _)), None) => return epoch,
+            (None, None) => match self.live().max_by_key(|&(_, end)| end) {
+                Some((latest, _)) => (latest, at),
+                None => return 0,
+            },
+        };
+        if let Some(to) = self.at.get_mut(usize::from(epoch)) {
+            *to = end;
         }
-        if to != 0 {
-            if let Some(n) = self.slots.get_mut(usize::from(to)) {
-                *n += 1;
-                self.live += usize::from(*n == 1);
-            }
+        epoch
+    }
+
+    /// Counts that a slot goes from one epoch to another.
+    fn count(&mut self, from: u8, to: u8) {
+        if from == to {
+            return;
+        }
+        if let Some(slots) = self.slots.get_mut(usize::from(from)).filter(|_| from != 0) {
+            *slots = slots.saturating_sub(1);
+            self.live = self.live.saturating_sub(usize::from(*slots == 0));
+        }
+        if let Some(slots) = self.slots.get_mut(usize::from(to)).filter(|_| to != 0) {
+            *slots += 1;
+            self.live += usize::from(*slots == 1);
         }
     }
 
     /// The earliest deadline, in ticks.
     pub fn next(&self) -> Option<u64> {
-        self.at
-            .iter()
-            .zip(&self.slots)
-            .skip(1)
-            .filter(|(_, &n)| n > 0)
-            .map(|(&at, _)| at)
-            .min()
+        self.live().map(|(_, end)| end).min()
     }
 }
 
 /// The times that a change or a merge is made with, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// Now.
+    /// Now, read just before the call: what packets do until the call is over counts as done now.
     pub now: u64,
     /// The session timeout: how long a live flow may be silent.
     pub session: u64,
-    /// How long an entry may live without a packet.
+    /// The longest time that an entry can live without a packet, under the timeouts of now and of
+    /// any time that entries were made at.
     pub entry: u64,
 }
 
@@ -276,14 +323,16 @@ pub struct Outcome {
     pub settled: u32,
 }
 
-/// The double table as its writer sees it.
+/// The double table as its writer sees it, with the lock held.
+///
+/// All four have one element for each slot, and belong together from the first change on.
 pub struct Slots<'a> {
     /// A [`Word`] for each slot.
     pub words: &'a [AtomicU32],
     /// A mark of a [`Coarse`] clock for each slot.
     pub marks: &'a [AtomicU8],
-    /// For each slot the epoch of its next deadline: the merge of an unstable slot, the end of
-    /// fear of a stable one.
+    /// For each slot the epoch of its next deadline, 0 for none: the merge of an unstable slot, the
+    /// end of fear of a stable one. All zero at first.
     pub epochs: &'a mut [u8],
     /// What the epochs mean.
     pub deadlines: &'a mut Deadlines,
@@ -298,13 +347,18 @@ struct View {
     epoch: u8,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Deadline {
     Keep,
     Never,
-    At(u64),
+    /// A session timeout from now.
+    Merge,
+    /// A life of an entry from now.
+    Fear,
 }
 
 /// What a rule makes of a slot.
+#[derive(Clone, Copy)]
 struct Step {
     word: Word,
     deadline: Deadline,
@@ -312,49 +366,58 @@ struct Step {
 
 impl Step {
     /// The slot gets this word and keeps its deadline.
-    fn to(word: Word) -> Self {
+    fn keep(word: Word) -> Self {
         Self {
             word,
             deadline: Deadline::Keep,
         }
     }
 
-    fn until(self, at: u64) -> Self {
+    /// The slot gets this word and needs no deadline.
+    fn rest(word: Word) -> Self {
         Self {
-            deadline: Deadline::At(at),
-            ..self
-        }
-    }
-
-    fn never(self) -> Self {
-        Self {
+            word,
             deadline: Deadline::Never,
-            ..self
         }
     }
 
-    /// The slot is stable, and there may be pins to another server.
-    fn fear(self, times: Times) -> Self {
+    /// The slot gets this word and is merged in a session timeout.
+    fn start(word: Word) -> Self {
         Self {
-            word: self.word.set(FEARED).clear(SEEN),
-            deadline: Deadline::At(times.now + times.entry),
+            word,
+            deadline: Deadline::Merge,
         }
+    }
+
+    /// The slot gets this word, which is stable, and is feared for the life of an entry: there may
+    /// be pins to another server, all of them older than now.
+    fn fear(word: Word) -> Self {
+        Self {
+            word: word.set(FEARED).clear(SEEN),
+            deadline: Deadline::Fear,
+        }
+    }
+
+    /// The new server becomes the old one, and there may be pins to the one it replaces.
+    fn merge(word: Word) -> Self {
+        Self::fear(word.set_old(word.new()))
     }
 }
 
 impl Slots<'_> {
-    /// Applies a rule to each slot. The rule may be asked twice about a slot if a packet set a bit
-    /// of its word meanwhile.
-    fn apply(&mut self, times: Times, mut rule: impl FnMut(View) -> Option<Step>) -> Outcome {
+    /// Applies a rule to each slot. The rule is asked again about a slot if a packet set a bit of
+    /// its word meanwhile.
+    fn apply(&mut self, times: Times, rule: impl Fn(View) -> Option<Step>) -> Outcome {
         let mut outcome = Outcome::default();
-        let slack = (times.session / 64).max(1);
+        // Found once for all slots. They stay live: a slot that took one is not visited again.
+        let (mut merge, mut fear) = (None, None);
         let cells = self.words.iter().zip(self.marks);
-        for (slot, ((cell, mark), epoch)) in cells.zip(self.epochs.iter_mut()).enumerate() {
+        for (slot, ((cell, mark), epoch)) in (0..).zip(cells.zip(self.epochs.iter_mut())) {
             let mut bits = cell.load(Acquire);
             let deadline = loop {
                 let before = Word(bits);
                 let Some(step) = rule(View {
-                    slot: slot as u32,
+                    slot,
                     word: before,
                     mark: mark.load(Relaxed),
                     epoch: *epoch,
@@ -370,54 +433,61 @@ impl Slots<'_> {
                     Err(now) => bits = now,
                 }
             };
-            let to = match deadline {
+            let (found, span, grid) = match deadline {
                 Deadline::Keep => continue,
-                Deadline::Never => 0,
-                Deadline::At(at) => self.deadlines.find(at, slack),
+                Deadline::Never => {
+                    self.deadlines.count(*epoch, 0);
+                    *epoch = 0;
+                    continue;
+                }
+                Deadline::Merge => (&mut merge, times.session, MERGE_GRID),
+                Deadline::Fear => (&mut fear, times.entry, FEAR_GRID),
             };
+            let to = *found.get_or_insert_with(|| {
+                let at = times.now.saturating_add(span);
+                self.deadlines.find(at, (span / grid).max(1))
+            });
             self.deadlines.count(*epoch, to);
             *epoch = to;
         }
         outcome
     }
 
-    /// The rules for one slot whose new server is to be `new`.
-    fn change(word: Word, new: u16, times: Times) -> Option<Step> {
+    /// The rules for one slot whose new server is to be `new`; `None` if it is already.
+    fn change(word: Word, new: u16) -> Option<Step> {
         if word.new() == new {
-            return None;
-        }
-        let step = Step::to(word.set_new(new));
-        Some(if word.old() == NONE {
-            // Nobody lives there: nothing to protect.
-            let step = Step::to(word.set_old(new).set_new(new));
-            if word.stable() {
-                step
-            } else {
-                step.fear(times)
-            }
+            None
+        } else if word.old() == NONE {
+            // Nobody lives there: nothing to protect. Fear from before lasts.
+            Some(Step::keep(word.set_old(new).set_new(new)))
         } else if word.old() == new {
             // Back where it was. Flows that came meanwhile are pinned elsewhere.
-            step.fear(times)
+            Some(Step::fear(word.set_new(new)))
         } else if word.stable() {
-            step.until(times.now + times.session)
+            // Fear from before is not forgotten: the bit stays, and the merge sets a new end.
+            Some(Step::start(word.set_new(new)))
         } else {
             // Every flow since the first deadline was set is pinned, so that one still holds.
-            step
-        })
+            Some(Step::keep(word.set_new(new)))
+        }
     }
 
     /// The server set changed: `new` has the server of each slot from now on.
+    ///
+    /// Slots become unstable where that differs from the old server; those that were keep their
+    /// deadline. Slots beyond the end of `new` stay as they are.
     pub fn remap(&mut self, new: &[u16], times: Times) -> Outcome {
         self.apply(times, |at| {
-            Self::change(at.word, *new.get(at.slot as usize)?, times)
+            Self::change(at.word, *new.get(at.slot as usize)?)
         })
     }
 
     /// The server `gone` must get no new flow, and there is no memory for a table: `pick` says
-    /// where each of its slots goes.
+    /// where each of its slots goes. The rules are those of [`Slots::remap`].
     pub fn replace(&mut self, gone: u16, pick: impl Fn(u32) -> u16, times: Times) -> Outcome {
-        self.apply(times, |at| {
-            (at.word.new() == gone).then(|| Self::change(at.word, pick(at.slot), times))?
+        self.apply(times, |at| match at.word.new() == gone {
+            true => Self::change(at.word, pick(at.slot)),
+            false => None,
         })
     }
 
@@ -430,57 +500,65 @@ impl Slots<'_> {
     pub fn settle(&mut self, coarse: Coarse, times: Times) -> Outcome {
         self.apply(times, |at| {
             if at.word.stable() || coarse.used_within(at.mark, times.now, times.session) {
-                return None;
-            }
-            let step = Step::to(at.word.set_old(at.word.new()));
-            // Fear from before the change is not over just because nobody came.
-            Some(if at.word.feared() {
-                step.fear(times)
+                None
+            } else if at.word.feared() {
+                // Fear from before the change is not over just because nobody came.
+                Some(Step::merge(at.word))
             } else {
-                step.never()
-            })
+                Some(Step::rest(at.word.set_old(at.word.new())))
+            }
         })
     }
 
-    /// Does what is due: merges slots, ends fear. Gives a deadline to fear that packets reported.
+    /// Does what is due: merges slots, ends fear or prolongs it where pins were seen. Gives an end
+    /// to fear that packets reported.
     pub fn merge(&mut self, times: Times) -> Outcome {
+        // As of now: an epoch that becomes free on the way may get a new end.
         let mut due = [false; EPOCHS];
         for (due, at) in due.iter_mut().zip(&self.deadlines.at) {
             *due = *at <= times.now;
         }
         self.apply(times, |at| {
             let due = at.epoch != 0 && due.get(usize::from(at.epoch)).is_some_and(|&due| due);
-            let (word, stable, feared) = (at.word, at.word.stable(), at.word.feared());
-            if stable && feared && (at.epoch == 0 || due && word.seen()) {
-                Some(Step::to(word).fear(times))
-            } else if !due {
-                None
-            } else if stable {
-                Some(Step::to(word.clear(FEARED | SEEN)).never())
-            } else {
-                Some(Step::to(word.set_old(word.new())).fear(times))
+            let word = at.word;
+            match (word.stable(), due) {
+                (false, true) => Some(Step::merge(word)),
+                (true, true) if word.seen() => Some(Step::fear(word)),
+                (true, true) => Some(Step::rest(word.clear(FEARED))),
+                (true, false) if word.feared() && at.epoch == 0 => Some(Step::fear(word)),
+                _ => None,
             }
         })
     }
 
-    /// Flows on the server `gone` are to end now: its slots are merged whatever their deadline.
+    /// Flows on the server `gone` are to end now: the slots where they live are merged, whatever
+    /// their deadline (`net.ipv4.vs.expire_nodest_conn`).
     pub fn evict(&mut self, gone: u16, times: Times) -> Outcome {
         self.apply(times, |at| {
-            (at.word.old() == gone && !at.word.stable())
-                .then(|| Step::to(at.word.set_old(at.word.new())).fear(times))
+            let lives = at.word.old() == gone && !at.word.stable();
+            lives.then(|| Step::merge(at.word))
         })
     }
 
-    /// Entries may exist for any flow of the stable slots of server `of`, or of all: when a
+    /// Entries that no slot knows of may exist for flows of server `of`, or of all servers: when a
     /// service had another scheduler before, or a server another forwarding method.
+    ///
+    /// An unstable slot remembers that until its merge.
     pub fn fear(&mut self, of: Option<u16>, times: Times) {
         self.apply(times, |at| {
-            (at.word.stable() && of.is_none_or(|of| at.word.old() == of))
-                .then(|| Step::to(at.word).fear(times))
+            let word = at.word;
+            match of.is_none_or(|of| word.old() == of || word.new() == of) {
+                true if word.stable() => Some(Step::fear(word)),
+                true => Some(Step::keep(word.set(FEARED))),
+                false => None,
+            }
         });
     }
 
     /// Makes every slot that was ever used one that was used at `mark`: for a change of the clock.
+    ///
+    /// Only to be called when a grace period has passed since packets got the new clock, or a mark
+    /// of the old one may come after.
     pub fn remark(&mut self, mark: u8) {
         for last in self.marks.iter().filter(|last| last.load(Relaxed) != 0) {
             last.store(mark, Relaxed);
@@ -497,7 +575,7 @@ impl Slots<'_> {
 
     /// How many slots are unstable.
     pub fn unstable(&self) -> usize {
-        let stable = |word: &&AtomicU32| Word(word.load(Relaxed)).stable();
-        self.words.len() - self.words.iter().filter(stable).count()
+        let unstable = |word: &&AtomicU32| !Word(word.load(Relaxed)).stable();
+        self.words.iter().filter(unstable).count()
     }
 }

@@ -19,7 +19,9 @@ fn v6(next: u8, rest: &[u8]) -> Vec<u8> {
     p[0] = 0x60;
     p[6] = next;
     p[8] = 0xfd;
+    p[23] = 1;
     p[24] = 0xfe;
+    p[39] = 2;
     p.extend(rest);
     p
 }
@@ -56,16 +58,43 @@ fn tcp_kinds() {
 #[test]
 fn other_protocols() {
     let udp = [0, 53, 1, 0, 0, 8, 0, 0];
-    assert_eq!(
-        parse(false, &v4(17, 0, &udp)[..]).unwrap().proto,
-        Proto::Udp
-    );
-    for (chunk, kind) in [(1, Kind::New), (6, Kind::Abort), (0, Kind::Other)] {
+    let flow = parse(false, &v4(17, 0, &udp)[..]).unwrap();
+    assert_eq!((flow.proto, flow.kind), (Proto::Udp, Kind::Other));
+    assert_eq!((flow.sport, flow.dport), (53, 256));
+    for (chunk, kind) in [
+        (0, Kind::Other),
+        (1, Kind::New),
+        (2, Kind::Other),
+        (6, Kind::Abort),
+        (14, Kind::Other),
+    ] {
         let mut sctp = [0; 13];
+        sctp[..4].copy_from_slice(&[1, 2, 3, 4]);
         sctp[12] = chunk;
-        assert_eq!(parse(false, &v4(132, 0, &sctp)[..]).unwrap().kind, kind);
+        for flow in [
+            parse(false, &v4(132, 0, &sctp)[..]).unwrap(),
+            parse(true, &v6(132, &sctp)[..]).unwrap(),
+        ] {
+            assert_eq!((flow.proto, flow.kind), (Proto::Sctp, kind));
+            assert_eq!((flow.sport, flow.dport), (0x0102, 0x0304));
+        }
     }
-    assert!(parse(false, &v4(1, 0, &[0; 64])[..]).is_none());
+    for proto in (0..=255).filter(|p| ![6, 17, 132].contains(p)) {
+        assert!(parse(false, &v4(proto, 0, &[0; 64])[..]).is_none());
+    }
+    // ESP, ICMPv6, nothing, mobility, host identity, shim: not followed.
+    for next in [50, 58, 59, 135, 139, 140] {
+        assert!(parse(true, &v6(next, &[0; 64])[..]).is_none());
+    }
+}
+
+#[test]
+fn addresses_of_v6() {
+    let flow = parse(true, &v6(6, &tcp(2))[..]).unwrap();
+    let (mut src, mut dst) = ([0; 16], [0; 16]);
+    (src[0], src[15], dst[0], dst[15]) = (0xfd, 1, 0xfe, 2);
+    assert_eq!((flow.src, flow.dst), (Addr::V6(src), Addr::V6(dst)));
+    assert_eq!((flow.sport, flow.dport, flow.l4), (0x1234, 80, 40));
 }
 
 #[test]
@@ -83,8 +112,14 @@ fn options_and_extensions() {
         parse(true, &v6(0, &chain)[..]).unwrap().l4,
         40 + 8 + 16 + 12
     );
-    let endless = [60u8, 0, 0, 0, 0, 0, 0, 0].repeat(100);
-    assert!(parse(true, &v6(60, &endless)[..]).is_none());
+    // Eight are followed, not more.
+    for n in [8, 9, 100] {
+        let mut many = [60u8, 0, 0, 0, 0, 0, 0, 0].repeat(n);
+        many[8 * (n - 1)] = 6;
+        many.extend(tcp(2));
+        let flow = parse(true, &v6(60, &many)[..]);
+        assert_eq!(flow.map(|flow| flow.l4), (n == 8).then_some(40 + 64));
+    }
 }
 
 #[test]
@@ -101,30 +136,81 @@ fn fragments_and_nonsense() {
     let mut dont_fragment = v4(6, 0, &tcp(2));
     dont_fragment[6] = 0x40;
     assert!(parse(false, &dont_fragment[..]).is_some());
-    assert!(parse(true, &v6(44, &[6, 0, 0, 0, 0, 0, 0, 0])[..]).is_none());
+    let fragment = [&[6, 0, 0, 0, 0, 0, 0, 0][..], &tcp(2)].concat();
+    assert!(parse(true, &v6(44, &fragment)[..]).is_none());
+    let inside = [&[44, 0, 0, 0, 0, 0, 0, 0][..], &fragment].concat();
+    assert!(parse(true, &v6(0, &inside)[..]).is_none());
+    assert!(parse(false, &v6(6, &tcp(2))[..]).is_none());
     assert!(parse(true, &v4(6, 0, &tcp(2))[..]).is_none());
 }
 
 #[test]
 fn cut_short_anywhere() {
-    for p in [
-        v4(6, 0, &tcp(2)),
-        v4(6, 8, &tcp(2)),
-        v4(17, 0, &[0; 8]),
-        v4(132, 0, &[0; 13]),
+    let chain = [&[51u8, 0, 0, 0, 0, 0, 0, 0][..], &[17, 0, 0, 0, 0, 0, 0, 0]].concat();
+    for (v6, p) in [
+        (false, v4(6, 0, &tcp(2))),
+        (false, v4(6, 8, &tcp(2))),
+        (false, v4(17, 0, &[0; 8])),
+        (false, v4(132, 0, &[0; 13])),
+        (true, v6(6, &tcp(2))),
+        (true, v6(132, &[0; 13])),
+        (true, v6(43, &[chain, vec![0; 8]].concat())),
     ] {
         for n in 0..p.len() {
-            assert!(parse(false, &p[..n]).is_none(), "{n} of {} bytes", p.len());
+            let flow = parse(v6, &p[..n]);
+            assert!(flow.is_none(), "{n} of {} bytes: {flow:?}", p.len());
         }
-        assert!(parse(false, &p[..]).is_some());
+        assert!(parse(v6, &p[..]).is_some());
+    }
+}
+
+/// Counts reads: a plain packet is read once for each header.
+struct Counted(Vec<u8>, core::cell::Cell<u32>);
+
+impl Bytes for Counted {
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.1.set(self.1.get() + 1);
+        self.0[..].read(offset)
+    }
+}
+
+#[test]
+fn two_reads() {
+    for (v6, p) in [(false, v4(6, 0, &tcp(2))), (true, v6(6, &tcp(2)))] {
+        let counted = Counted(p, 0.into());
+        assert!(parse(v6, &counted).is_some());
+        assert_eq!(counted.1.get(), 2);
     }
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Whatever comes: no panic, and what is found is in the packet.
     #[test]
-    fn any_bytes(v6: bool, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes(
+        v6: bool,
+        sane: bool,
+        next in proptest::sample::select(vec![0u8, 6, 17, 43, 51, 60, 132]),
+        mut bytes in proptest::collection::vec(prop_oneof![Just(0), Just(60), any::<u8>()], 0..200),
+    ) {
+        if let (true, [first, ..]) = (sane, &mut bytes[..]) {
+            *first = if v6 { 0x60 } else { 0x40 | *first & 15 };
+            let at = if v6 { 6 } else { 9 };
+            bytes.get_mut(at).into_iter().for_each(|b| *b = next);
+            bytes.get_mut(7).filter(|_| !v6).into_iter().for_each(|b| *b = 0);
+            bytes.get_mut(6).filter(|_| !v6).into_iter().for_each(|b| *b = 0);
+        }
         if let Some(flow) = parse(v6, &bytes[..]) {
-            prop_assert!(flow.l4 + 8 <= bytes.len());
+            let least = match flow.proto {
+                Proto::Tcp => 20,
+                Proto::Udp => 8,
+                Proto::Sctp => 13,
+            };
+            prop_assert!(flow.l4 + least <= bytes.len());
+            let port = |at| u16::from_be_bytes([bytes[flow.l4 + at], bytes[flow.l4 + at + 1]]);
+            prop_assert_eq!((flow.sport, flow.dport), (port(0), port(2)));
+            prop_assert_eq!(matches!(flow.src, Addr::V6(_)), v6);
         }
     }
 }

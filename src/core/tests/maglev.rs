@@ -23,8 +23,10 @@ fn table(key: &Key, servers: &[Server], balance: u32, size: u32) -> Vec<u16> {
     table
 }
 
+type Name = (Addr, u16);
+
 /// The owner of each slot by name, so that tables of differently ordered sets compare.
-fn owners(servers: &[Server], table: &[u16]) -> Vec<Option<(Addr, u16)>> {
+fn owners(servers: &[Server], table: &[u16]) -> Vec<Option<Name>> {
     let name = |&i: &u16| servers.get(i as usize).map(|s| (s.addr, s.port));
     table.iter().map(name).collect()
 }
@@ -40,32 +42,58 @@ fn gcd(a: u32, b: u32) -> u32 {
 fn turns(servers: &[Server]) -> Vec<u32> {
     let unit = servers.iter().fold(0, |g, s| gcd(s.weight, g)).max(1);
     let most = servers.iter().map(|s| s.weight / unit).max().unwrap_or(0);
-    let shift = (32 - most.leading_zeros()).saturating_sub(6);
+    let mut shift = 0;
+    while most >> shift > 63 {
+        shift += 1;
+    }
     let turns = |s: &Server| ((s.weight / unit) >> shift).max((s.weight > 0) as u32);
     servers.iter().map(turns).collect()
 }
 
-/// The rule as DESIGN says it, with no shortcut: play until no slot is free.
-fn naive(key: &Key, servers: &[Server], balance: u32, size: u32) -> Vec<u16> {
+/// The most slots each server may have.
+fn caps(servers: &[Server], balance: u32, size: u32) -> Vec<u64> {
     let turns = turns(servers);
     let total: u64 = turns.iter().map(|&t| t as u64).sum();
-    let mut order: Vec<usize> = (0..servers.len()).filter(|&i| turns[i] > 0).collect();
-    let hash = |i: usize, p| hash::server(key, &servers[i].addr, servers[i].port, p);
-    order.sort_by_key(|&i| (hash(i, Purpose::Order), servers[i].addr, servers[i].port));
+    let slots = |&t| size as u64 * t as u64 * (100 + balance as u64);
+    let cap = |t| slots(t).div_ceil(100 * total.max(1));
+    turns.iter().map(cap).collect()
+}
+
+fn permutation(key: &Key, server: &Server, size: u32) -> (u64, u64) {
+    let hash = |purpose| hash::server(key, &server.addr, server.port, purpose);
+    let size = size as u64;
+    (
+        hash(Purpose::Offset) % size,
+        hash(Purpose::Skip) % (size - 1) + 1,
+    )
+}
+
+/// The order of turns in a round.
+fn order(key: &Key, servers: &[Server]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..servers.len()).collect();
+    order.retain(|&i| servers[i].weight > 0);
+    order.sort_by_key(|&i| {
+        let Server { addr, port, .. } = servers[i];
+        (hash::server(key, &addr, port, Purpose::Order), addr, port)
+    });
+    order
+}
+
+/// The rule in its own words, with no shortcut: play until no slot is free.
+fn naive(key: &Key, servers: &[Server], balance: u32, size: u32) -> Vec<u16> {
+    let (turns, caps) = (turns(servers), caps(servers, balance, size));
+    let order = order(key, servers);
     let mut table = vec![NONE; size as usize];
     let mut looks = vec![0u64; servers.len()];
     let mut have = vec![0u64; servers.len()];
     let mut free = if order.is_empty() { 0 } else { size };
     while free > 0 {
         for &i in &order {
-            let cap =
-                (size as u64 * turns[i] as u64 * (100 + balance as u64)).div_ceil(100 * total);
-            let offset = hash::slot(hash(i, Purpose::Offset), size) as u64;
-            let skip = hash::slot(hash(i, Purpose::Skip), size - 1) as u64 + 1;
+            let (offset, skip) = permutation(key, &servers[i], size);
             for _ in 0..turns[i] {
                 let at = ((offset + looks[i] * skip) % size as u64) as usize;
                 looks[i] += 1;
-                if have[i] < cap && table[at] == NONE {
+                if have[i] < caps[i] && table[at] == NONE {
                     table[at] = i as u16;
                     have[i] += 1;
                     free -= 1;
@@ -76,81 +104,140 @@ fn naive(key: &Key, servers: &[Server], balance: u32, size: u32) -> Vec<u16> {
     table
 }
 
-/// Plain Maglev with the same permutations, for comparison.
+/// Plain Maglev with the same permutations and the same order, for comparison.
 fn plain(key: &Key, servers: &[Server], size: u32) -> Vec<u16> {
-    let hash = |i: usize, p| hash::server(key, &servers[i].addr, servers[i].port, p);
-    let mut next: Vec<u32> = (0..servers.len())
-        .map(|i| hash::slot(hash(i, Purpose::Offset), size))
-        .collect();
-    let skip: Vec<u32> = (0..servers.len())
-        .map(|i| hash::slot(hash(i, Purpose::Skip), size - 1) + 1)
-        .collect();
+    let order = order(key, servers);
+    let mut walks: Vec<_> = servers.iter().map(|s| permutation(key, s, size)).collect();
     let mut table = vec![NONE; size as usize];
     let mut free = size;
-    'full: loop {
-        for i in 0..servers.len() {
-            while table[next[i] as usize] != NONE {
-                next[i] = (next[i] + skip[i]) % size;
+    while free > 0 {
+        for &i in order.iter().take(free as usize) {
+            let (next, skip) = &mut walks[i];
+            while table[*next as usize] != NONE {
+                *next = (*next + *skip) % size as u64;
             }
-            table[next[i] as usize] = i as u16;
+            table[*next as usize] = i as u16;
             free -= 1;
-            if free == 0 {
-                break 'full;
-            }
         }
     }
     table
 }
 
 fn any_servers() -> impl Strategy<Value = Vec<Server>> {
-    let one = (
-        0u32..5000,
-        prop_oneof![Just(0), Just(1), 1u32..10, 1u32..70000],
-    );
-    proptest::collection::btree_map(0u32..5000, one, 0..60)
-        .prop_map(|m| m.into_iter().map(|(i, (_, w))| server(i, w)).collect())
+    let addr = prop_oneof![
+        (0u32..400).prop_map(|i| Addr::V4((0xc000_0200 + i).to_be_bytes())),
+        any::<[u8; 16]>().prop_map(Addr::V6),
+    ];
+    let weight = prop_oneof![Just(0), Just(1), 1u32..10, 1u32..70000, Just(u32::MAX)];
+    let some = proptest::collection::btree_map((addr, 79u16..82), weight, 0..60);
+    let make = |((addr, port), weight)| Server { addr, port, weight };
+    some.prop_map(move |set| set.into_iter().map(make).collect::<Vec<_>>())
+        .prop_shuffle()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
-    fn as_the_rule_says(set in any_servers(), balance in prop_oneof![Just(0), Just(5), Just(10), Just(50)],
-                        size in prop_oneof![Just(251), Just(509), Just(1021)], k0: u64) {
+    fn as_the_rule_says(
+        set in any_servers(),
+        balance in prop_oneof![Just(0u32), Just(5), Just(10), Just(50)],
+        size in prop_oneof![Just(251u32), Just(509), Just(1021)],
+        k0: u64,
+    ) {
         let key = Key { k0, k1: 7 };
         prop_assert_eq!(table(&key, &set, balance, size), naive(&key, &set, balance, size));
     }
 
     #[test]
-    fn order_does_not_matter(set in any_servers().prop_shuffle(), size in prop_oneof![Just(251), Just(2039)]) {
+    fn order_does_not_matter(
+        set in any_servers(),
+        size in prop_oneof![Just(251u32), Just(2039)],
+        balance in 0u32..=100,
+    ) {
         let mut sorted = set.clone();
         sorted.sort_by_key(|s| (s.addr, s.port));
-        prop_assert_eq!(owners(&set, &table(&DEFAULT_KEY, &set, 5, size)),
-                        owners(&sorted, &table(&DEFAULT_KEY, &sorted, 5, size)));
+        let of = |set: &[Server]| owners(set, &table(&DEFAULT_KEY, set, balance, size));
+        prop_assert_eq!(of(&set), of(&sorted));
+    }
+
+    #[test]
+    fn who_has_no_weight_does_not_matter(set in any_servers()) {
+        let able: Vec<Server> = set.iter().copied().filter(|s| s.weight > 0).collect();
+        let of = |set: &[Server]| owners(set, &table(&DEFAULT_KEY, set, 5, 509));
+        prop_assert_eq!(of(&set), of(&able));
     }
 
     #[test]
     fn full_and_within_caps(set in any_servers(), balance in 0u32..=100) {
         let size = 4093;
         let table = table(&DEFAULT_KEY, &set, balance, size);
-        let turns = turns(&set);
-        let total: u64 = turns.iter().map(|&t| t as u64).sum();
-        for (i, &t) in turns.iter().enumerate() {
+        for (i, cap) in caps(&set, balance, size).into_iter().enumerate() {
             let have = table.iter().filter(|&&o| o as usize == i).count() as u64;
-            let cap = (size as u64 * t as u64 * (100 + balance as u64)).div_ceil(100 * total.max(1));
             prop_assert!(have <= cap, "server {i} has {have} of at most {cap}");
         }
-        prop_assert_eq!(table.contains(&NONE), total == 0);
+        let nobody = set.iter().all(|s| s.weight == 0);
+        let named = table.iter().filter(|&&o| usize::from(o) < set.len()).count();
+        prop_assert_eq!(named, if nobody { 0 } else { table.len() });
+        prop_assert!(!nobody || table.iter().all(|&o| o == NONE));
     }
+
+    #[test]
+    fn choose_is_the_first_look(set in any_servers(), slot in 0u32..1021, k1: u64) {
+        let key = Key { k0: 1, k1 };
+        let size = 1021u64;
+        let look = |&i: &usize| {
+            let (offset, skip) = permutation(&key, &set[i], size as u32);
+            (0..size).find(|rank| (offset + rank * skip) % size == slot as u64).unwrap()
+        };
+        // rank / weight, by a common denominator; the order decides between equals.
+        let scale: u128 = set.iter().map(|s| s.weight.max(1) as u128).max().unwrap_or(1) << 64;
+        let first = order(&key, &set)
+            .into_iter()
+            .min_by_key(|i| look(i) as u128 * scale / set[*i].weight as u128);
+        let numbered = set.iter().zip(100u16..).map(|(s, i)| (i, *s));
+        prop_assert_eq!(choose(&key, 1021, slot, numbered), first.map(|i| i as u16 + 100));
+    }
+}
+
+#[test]
+fn more_servers_than_slots() {
+    let set = servers(1000);
+    for balance in [0, 5, 50] {
+        let table = table(&DEFAULT_KEY, &set, balance, 251);
+        assert_eq!(table, naive(&DEFAULT_KEY, &set, balance, 251));
+    }
+}
+
+#[test]
+fn as_the_rule_says_at_full_size() {
+    for (n, balance) in [(7, 0), (100, 5), (468, 0)] {
+        let set = servers(n);
+        let table = table(&DEFAULT_KEY, &set, balance, DEFAULT_SIZE);
+        assert_eq!(table, naive(&DEFAULT_KEY, &set, balance, DEFAULT_SIZE));
+    }
+}
+
+/// The most servers there can be, in the largest table: nothing overflows, nothing takes long.
+#[test]
+fn the_most_servers() {
+    let n = MAX_SERVERS as u32;
+    let set: Vec<Server> = (0..n).map(|i| server(i, u32::MAX - i % 97)).collect();
+    let table = table(&DEFAULT_KEY, &set, 0, 131_071);
+    assert!(table.iter().all(|&o| u32::from(o) < n));
+    assert!(table.contains(&(NONE - 2)));
 }
 
 #[test]
 fn weights_are_shares() {
     let set: Vec<Server> = (0..40).map(|i| server(i, 1 + 2 * (i % 2))).collect();
-    let table = table(&DEFAULT_KEY, &set, 5, 16381);
-    let heavy = table.iter().filter(|&&o| o % 2 == 1).count() as f64;
-    let share = heavy / table.len() as f64;
+    let table_of = table(&DEFAULT_KEY, &set, 5, 16381);
+    let heavy = table_of.iter().filter(|&&o| o % 2 == 1).count() as f64;
+    let share = heavy / table_of.len() as f64;
     assert!((0.74..0.76).contains(&share), "{share}");
+
+    let halved: Vec<Server> = (0..40).map(|i| server(i, 50 + 100 * (i % 2))).collect();
+    assert_eq!(table(&DEFAULT_KEY, &halved, 5, 16381), table_of);
 }
 
 #[test]
@@ -158,95 +245,157 @@ fn bad_input_is_refused() {
     let set = servers(3);
     let mut rows = [Row::default(); 3];
     let bad = |rows: &mut [Row], n: usize| populate(&DEFAULT_KEY, &set, 5, rows, &mut vec![0; n]);
-    assert_eq!(bad(&mut rows, 250), Err(Error::BadSize));
-    assert_eq!(bad(&mut rows[..2], 251), Err(Error::TooFewRows));
+    for size in [0, 1, 250, 252, 131_070] {
+        assert_eq!(bad(&mut rows, size), Err(Error::BadSize));
+    }
+    assert_eq!(bad(&mut rows[..2], 251), Err(Error::ScratchTooSmall));
+    assert_eq!(bad(&mut rows, 251), Ok(()));
     let many = vec![server(1, 1); MAX_SERVERS + 1];
     let mut rows = vec![Row::default(); many.len()];
     assert_eq!(
         populate(&DEFAULT_KEY, &many, 5, &mut rows, &mut vec![0; 251]),
         Err(Error::TooManyServers)
     );
+    assert_eq!(
+        table(&DEFAULT_KEY, &set, u32::MAX, 251),
+        table(&DEFAULT_KEY, &set, 100, 251)
+    );
+    assert_eq!(choose(&DEFAULT_KEY, 0, 0, [(1, set[0])].into_iter()), None);
 }
 
 #[test]
-fn choose_is_the_table_without_caps() {
-    let set = servers(20);
-    let numbered = || set.iter().copied().zip(0u16..).map(|(s, i)| (i, s));
-    let table = table(&DEFAULT_KEY, &set, 100, 1021);
-    let same = (0..1021)
-        .filter(|&slot| choose(&DEFAULT_KEY, 1021, slot, numbered()) == Some(table[slot as usize]))
-        .count();
-    assert!(same > 1000, "{same}");
+fn sizes_are_prime() {
+    let prime = |n: &u32| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    assert!(SIZES.iter().all(prime));
+    assert!(SIZES.contains(&DEFAULT_SIZE));
 }
 
-/// How many slots move when one of N servers goes, as a multiple of M/N, and the largest share.
-fn moved(size: u32, n: u32, balance: Option<u32>) -> (f64, f64) {
-    let make = |key: &Key, set: &[Server]| match balance {
-        Some(balance) => table(key, set, balance, size),
-        None => plain(key, set, size),
-    };
-    let (mut moved, mut largest, mut runs) = (0.0, 0f64, 0.0);
-    for seed in 0..2 {
-        let key = Key { k0: seed, k1: 99 };
-        let all = servers(n);
+/// What a change of one server costs.
+#[derive(Default)]
+struct Cost {
+    /// Slots that move when one of N servers goes, as a multiple of M/N.
+    removed: f64,
+    /// Slots that move when one is added to N - 1, of those that the others had, likewise.
+    others: f64,
+    /// The largest share, as a multiple of M/N.
+    largest: f64,
+}
+
+/// The mean over several keys, and servers removed.
+fn cost(size: u32, n: u32, make: impl Fn(&Key, &[Server]) -> Vec<u16>) -> Cost {
+    let (keys, per_key) = (8, 4);
+    let all = servers(n);
+    let mut cost = Cost::default();
+    for k0 in 0..keys {
+        let key = Key { k0, k1: 99 };
         let before = make(&key, &all);
-        let most = (0..n as u16)
-            .map(|i| before.iter().filter(|&&o| o == i).count())
-            .max();
-        largest += most.unwrap() as f64 * n as f64 / size as f64;
-        for gone in [0, n as usize / 2] {
+        let mut shares = vec![0u32; n as usize];
+        before.iter().for_each(|&o| shares[o as usize] += 1);
+        cost.largest += f64::from(*shares.iter().max().unwrap()) / keys as f64;
+        for i in 0..per_key {
+            let gone = (k0 as usize * per_key + i) * 29 % n as usize;
             let mut rest = all.clone();
-            rest.remove(gone);
-            let after = make(&key, &rest);
-            let (before, after) = (owners(&all, &before), owners(&rest, &after));
-            let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-            moved += changed as f64 * n as f64 / size as f64;
-            runs += 1.0;
+            let name = rest.remove(gone);
+            let after = owners(&rest, &make(&key, &rest));
+            let runs = (keys as usize * per_key) as f64;
+            for (a, b) in owners(&all, &before).into_iter().zip(after) {
+                let moved = f64::from(u8::from(a != b));
+                cost.removed += moved / runs;
+                if a != Some((name.addr, name.port)) {
+                    cost.others += moved / runs;
+                }
+            }
         }
     }
-    (moved / runs, largest / 2.0)
+    let ideal = f64::from(size) / f64::from(n);
+    Cost {
+        removed: cost.removed / ideal,
+        others: cost.others / ideal,
+        largest: cost.largest / ideal,
+    }
 }
 
+/// Moved slots and largest shares for eps of 0, 5 and 10 %, against the figures that the design
+/// was chosen for. Adding a server is removing it backwards: the same slots move.
 #[test]
 fn few_slots_move() {
-    println!("| M, N | Maglev | bounded-turn, eps 0 / 5 / 10 % | its largest share |");
-    // (M, N) and what eps 0, 5, 10 % must not exceed.
-    for (size, n, limits) in [
-        (4093, 100, [3.0, 1.9, 1.1]),
-        (16381, 100, [1.6, 1.12, 1.01]),
-        (16381, 468, [1.7, 1.4, 1.13]),
-        (65521, 100, [1.3, 1.01, 1.00]),
-        (65521, 468, [2.1, 1.2, 1.03]),
+    println!(
+        "| M, N | Maglev | bounded-turn, eps 0 / 0.05 / 0.10 | needless part | its largest share |"
+    );
+    println!("|---|---|---|---|---|");
+    for (size, n, moved, share) in [
+        (4093, 100, [3.0, 1.9, 1.1], [1.00, 1.05, 1.12]),
+        (16381, 100, [1.6, 1.12, 1.01], [1.00, 1.06, 1.11]),
+        (16381, 468, [1.7, 1.4, 1.13], [1.03, 1.06, 1.11]),
+        (65521, 100, [1.3, 1.01, 1.00], [1.00, 1.05, 1.07]),
+        (65521, 468, [2.1, 1.2, 1.03], [1.01, 1.06, 1.11]),
     ] {
-        let (maglev, _) = moved(size, n, None);
-        let ours = [0, 5, 10].map(|balance| moved(size, n, Some(balance)));
+        let maglev = cost(size, n, |key, set| plain(key, set, size));
+        let ours = [0, 5, 10].map(|eps| cost(size, n, |key, set| table(key, set, eps, size)));
+        let show = |of: fn(&Cost) -> f64| {
+            let [a, b, c] = [0, 1, 2].map(|i| of(&ours[i]));
+            format!("{a:.2} / {b:.2} / {c:.2}")
+        };
         println!(
-            "| {size}, {n} | {maglev:.2} | {:.2} / {:.2} / {:.2} | {:.2} / {:.2} / {:.2} |",
-            ours[0].0, ours[1].0, ours[2].0, ours[0].1, ours[1].1, ours[2].1
+            "| {size}, {n} | {:.2} | {} | {} | {} |",
+            maglev.removed,
+            show(|c| c.removed),
+            show(|c| c.others),
+            show(|c| c.largest),
         );
-        for ((moved, _), limit) in ours.iter().zip(limits) {
-            assert!(*moved <= limit * 1.15, "{size}, {n}: {moved} > {limit}");
+        for ((cost, moved), share) in ours.iter().zip(moved).zip(share) {
+            assert!(cost.removed <= moved * 1.1, "{size}, {n}: {}", cost.removed);
+            assert!(
+                cost.largest <= share * 1.02,
+                "{size}, {n}: {}",
+                cost.largest
+            );
+            assert!(cost.removed < maglev.removed, "{size}, {n}");
         }
-        assert!(ours[1].0 < maglev, "{size}, {n}");
     }
+}
+
+/// A set of servers as the golden tables have it: both families, ports and weights that differ.
+fn golden_set(n: u32) -> Vec<Server> {
+    let one = |i: u32| {
+        let v4 = server(i, 1 + i % 3);
+        let mut v6 = [0; 16];
+        v6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        v6[12..].copy_from_slice(&i.to_be_bytes());
+        Server {
+            addr: if i % 5 == 4 { Addr::V6(v6) } else { v4.addr },
+            port: 80 + (i % 2) as u16,
+            ..v4
+        }
+    };
+    (0..n).map(one).collect()
 }
 
 /// The same servers get the same table for ever: a fleet with two versions of the module must agree.
+/// A line has M, N, eps, the hash of the table (16 bits a slot, little endian) and its first slots.
 #[test]
 fn golden() {
-    let mut got = String::new();
-    for (size, n) in [
-        (251, 3),
-        (4093, 10),
-        (16381, 100),
-        (65521, 468),
-        (131_071, 7),
+    let mut got = String::from("# SPDX-License-Identifier: GPL-2.0\n");
+    for (size, n, balance) in [
+        (251, 1, 5),
+        (251, 3, 5),
+        (509, 600, 5),
+        (1021, 5, 0),
+        (2039, 16, 10),
+        (4093, 10, 5),
+        (8191, 64, 50),
+        (16381, 100, 0),
+        (16381, 100, 5),
+        (32749, 33, 5),
+        (65521, 468, 5),
+        (131_071, 7, 5),
     ] {
-        let set: Vec<Server> = (0..n).map(|i| server(i, 1 + i % 3)).collect();
-        let table = table(&DEFAULT_KEY, &set, DEFAULT_BALANCE, size);
+        let table = table(&DEFAULT_KEY, &golden_set(n), balance, size);
         let bytes: Vec<u8> = table.iter().flat_map(|o| o.to_le_bytes()).collect();
         let digest = hash::siphash24(&DEFAULT_KEY, &bytes);
-        got += &format!("{size} {n} {digest:016x} {:?}\n", &table[..16]);
+        got += &format!("{size} {n} {balance} {digest:016x}");
+        table[..32].iter().for_each(|o| got += &format!(" {o}"));
+        got += "\n";
     }
-    assert_eq!(got, include_str!("golden.txt"));
+    assert_eq!(got, include_str!("golden.txt"), "got:\n{got}");
 }

@@ -1,0 +1,43 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# run.sh [TEST...]: runs all tests, or those named, and prints one KTAP stream.
+
+cd "$(dirname "$0")" || exit 1
+n=0 failed=0
+echo "KTAP version 1"
+for script in "${@:-tests/*.sh}"; do
+	for file in $script; do
+		[[ -e $file ]] || file=tests/$file.sh
+		name=$(basename "$file" .sh)
+		results=$n status=255
+		echo "# $name"
+		while IFS= read -r line; do
+			case $line in
+			"ok "* | "not ok "*)
+				n=$((n + 1))
+				[[ $line == not* ]] && failed=$((failed + 1))
+				echo "$line" | sed -E "s/^(not )?ok [0-9]+ /\1ok $n $name: /"
+				;;
+			1..*) ;;
+			"# ended with "*) status=${line##* } ;;
+			*) echo "# ${line#\# }" ;;
+			esac
+		done < <(timeout -k 5 "${LIMIT:-400}" bash "$file" 2>&1; echo "# ended with $?")
+		results=$((n - results))
+		n=$((n + 1))
+		# A script that stopped in the middle has no results, or left namespaces behind.
+		if ((results == 0 || status > 1)) || ip netns list | grep -q .; then
+			failed=$((failed + 1))
+			echo "not ok $n $name: ran to its end"
+			for ns in $(ip netns list | awk '{ print $1 }'); do
+				ip netns pids "$ns" | xargs -r kill -9
+				ip netns del "$ns"
+			done
+		else
+			echo "ok $n $name: ran to its end"
+		fi
+	done
+done
+echo "1..$n"
+((failed == 0))

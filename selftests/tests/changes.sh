@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Servers come and go under live connections: none breaks, few entries are made,
+# and after the session timeout there are none any more. Fails when a slot
+# forgets its old server, when a deleted server gets no grace, or when the timer
+# does not merge.
+
+. "$(dirname "$0")/../lib.sh"
+setup
+T=${T:-20}
+lb ipvsadm --set "$T" "$T" "$T"
+service $SVC
+
+start_long 60
+eq "60 live connections, no entry" "$(long_status .broken) $(entries)" "0 0"
+
+# Server 4 is drained, so its live connections are pinned to it.
+lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
+eq "drain: no connection breaks" "$(long_status .broken)" 0
+between "drain: connections of that server are pinned, and not all" "$(entries)" 1 45
+result=$(short 60 --first 1000)
+eq "drain: new connections go elsewhere" "$(jq '.answered - (.servers.rs4 // 0)' <<<"$result")" 60
+
+# It comes back: its slots are stable again at once.
+lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 1
+eq "back: no connection breaks" "$(long_status .broken)" 0
+before=$(entries)
+short 60 --first 2000 >/dev/null
+between "back: new connections make no entry" "$(entries)" 0 "$before"
+
+# Server 3 is deleted: grace.
+on3=$(long_status .servers.rs3)
+lb ipvsadm -d -t $SVC -r 10.0.0.13:80
+eq "delete: no connection breaks" "$(long_status .broken)" 0
+eq "delete: they stay where they are" "$(long_status .servers.rs3)" "$on3"
+result=$(short 60 --first 3000)
+eq "delete: it gets no new connection" "$(jq '.answered - (.servers.rs3 // 0)' <<<"$result")" 60
+
+# The end of grace: its connections, and only those, end.
+grace_over() { [[ $(long_status '.servers.rs3 // 0') == 0 ]]; }
+ok "after grace its connections end" wait_for $((T * 6)) grace_over
+eq "and no other" "$(long_status .broken)" "$on3"
+
+# Merged: no new entry, and the pins fade.
+before=$(entries)
+result=$(short 60 --first 4000)
+eq "stable again: new connections are answered" "$(jq .answered <<<"$result")" 60
+between "stable again: they make no entry" "$(entries)" 0 "$before"
+stop_long
+ok "every entry fades" wait_for $((T * 10)) no_entries
