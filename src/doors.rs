@@ -150,7 +150,8 @@ impl<'a> Arrival<'a> {
                 let Some(dest) = found.dest() else {
                     return Verdict::ACCEPT;
                 };
-                let own = server.express.leads_to(dest) && found.method() == server.express.method();
+                let own =
+                    server.express.leads_to(dest) && found.method() == server.express.method();
                 if !own {
                     self.service.fear(self.slot);
                     if !dest.is_available() {

@@ -127,15 +127,22 @@ impl Scheduler for Mhs {
         // A TCP segment in the middle of a flow gets here with `sloppy_tcp`; it belongs to the flows
         // that live in the slot. Other protocols have an entry for every flow that lives.
         let tcp = header.protocol() == Proto::Tcp as i16;
-        let begins = !tcp || header.transport(skb).is_some_and(|head: [u8; 14]| head[13] & 2 != 0);
+        let begins = !tcp
+            || header
+                .transport(skb)
+                .is_some_and(|head: [u8; 14]| head[13] & 2 != 0);
         if tcp && (!begins || header.in_icmp()) {
-            let old = servers.get(word.old()).and_then(|server| server.express.dest(rcu));
+            let old = servers
+                .get(word.old())
+                .and_then(|server| server.express.dest(rcu));
             if old.is_some_and(Dest::is_available) {
                 return old;
             }
         }
 
-        let own = servers.get(word.new()).and_then(|server| server.express.dest(rcu));
+        let own = servers
+            .get(word.new())
+            .and_then(|server| server.express.dest(rcu));
         if let Some(own) = own.filter(|own| own.takes_new()) {
             return Some(own);
         }

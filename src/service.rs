@@ -428,7 +428,10 @@ impl Service {
         let joined = joined.and_then(|()| self.publish(writer));
         if joined.is_err() {
             for place in writer.places.iter_mut() {
-                if place.member().is_some_and(|member| member.server.ptr_eq(&server)) {
+                if place
+                    .member()
+                    .is_some_and(|member| member.server.ptr_eq(&server))
+                {
                     *place = Place::Leaving(GracePeriod::start());
                 }
             }
@@ -467,7 +470,11 @@ impl Service {
             writer.new_clock = true;
         }
         let members = writer.places.iter().filter_map(Place::member);
-        if members.filter(|member| member.server.express.should_open()).count() > 0 {
+        if members
+            .filter(|member| member.server.express.should_open())
+            .count()
+            > 0
+        {
             writer.retry = true;
         }
         match self.table(writer) {
@@ -496,7 +503,10 @@ impl Service {
         maglev::populate(&self.key, &servers, self.balance, &mut rows, &mut table)
             .map_err(|_| EINVAL)?;
         for owner in table.iter_mut() {
-            *owner = indices.get(usize::from(*owner)).copied().unwrap_or(maglev::NONE);
+            *owner = indices
+                .get(usize::from(*owner))
+                .copied()
+                .unwrap_or(maglev::NONE);
         }
         Ok(table)
     }
@@ -517,7 +527,10 @@ impl Service {
         };
         let usable = || Writer::usable(places);
         for (place, index) in places.iter().zip(0u16..) {
-            if place.member().is_some_and(|m| m.gone_until.is_some() || m.weight == 0) {
+            if place
+                .member()
+                .is_some_and(|m| m.gone_until.is_some() || m.weight == 0)
+            {
                 let pick = |slot| {
                     maglev::choose(&self.key, self.size, slot, usable()).unwrap_or(maglev::NONE)
                 };
@@ -587,7 +600,9 @@ impl Service {
             if self.publish(writer).is_ok() {
                 before.express.release();
             } else if let Some(member) = writer.places.get_mut(index).and_then(Place::member_mut) {
-                core::mem::replace(&mut member.server, before).express.release();
+                core::mem::replace(&mut member.server, before)
+                    .express
+                    .release();
             }
         }
         writer.retry = writer

@@ -25,6 +25,9 @@ eq "no entry" "$(entries)" 0
 
 lb ipvsadm -Z
 short 50 >/dev/null
+# IPVS adds its counters up every 2 s.
+counted() { [[ $(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $3 }') == 50 ]]; }
+wait_for 20 counted || true
 read -r conns packets < <(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $3, $4 }')
 eq "statistics: connections of the service" "$conns" 50
 between "statistics: packets of the service" "$packets" 200 500

@@ -162,7 +162,7 @@ impl Coarse {
         let age = (u64::from(self.mark(now)) + 255 - u64::from(mark)) % 255;
         // While the writer works with the `now` it began with, packets go on.
         let ahead = 255 - age <= Self::AHEAD;
-        ahead || age <= (t >> (self.shift & 63)) + 1
+        ahead || age <= (t >> (self.shift & 63)).saturating_add(1)
     }
 }
 

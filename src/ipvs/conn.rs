@@ -120,7 +120,11 @@ pub(crate) fn pin<'a>(
     let raw = dest.as_ptr();
     // SAFETY: All arguments are valid; the server's family, address and port never change.
     let conn = unsafe {
-        let port = if (*raw).port == 0 { param.vport } else { (*raw).port };
+        let port = if (*raw).port == 0 {
+            param.vport
+        } else {
+            (*raw).port
+        };
         bindings::ip_vs_conn_new(
             &param,
             i32::from((*raw).af),

@@ -105,7 +105,11 @@ impl Express {
         // hashed, so nobody else sees it.
         unsafe {
             let raw = dest.as_ptr();
-            let port = if (*raw).port == 0 { param.vport } else { (*raw).port };
+            let port = if (*raw).port == 0 {
+                param.vport
+            } else {
+                (*raw).port
+            };
             bindings::mhs_local_bh_disable();
             let probe = bindings::ip_vs_conn_new(
                 &param,
@@ -193,7 +197,12 @@ impl Express {
         // of transmitter only reads; its server is valid, as was just seen; the protocol is not
         // looked at.
         let verdict = unsafe {
-            xmit(skb.into_raw(), self.conn.get(), ptr::null_mut(), &mut header.0)
+            xmit(
+                skb.into_raw(),
+                self.conn.get(),
+                ptr::null_mut(),
+                &mut header.0,
+            )
         };
         Ok(Verdict::from_raw(verdict as u32))
     }

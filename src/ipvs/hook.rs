@@ -54,7 +54,9 @@ unsafe extern "C" fn before<T: Doors>(
     unsafe {
         let rcu = Reader::assume();
         let v6 = u32::from((*state).pf) == bindings::NFPROTO_IPV6;
-        RcuArc::<T>::borrow_raw(private, rcu).before(Skb::from_raw(skb), v6, rcu).0
+        RcuArc::<T>::borrow_raw(private, rcu)
+            .before(Skb::from_raw(skb), v6, rcu)
+            .0
     }
 }
 
@@ -70,7 +72,9 @@ unsafe extern "C" fn after<T: Doors>(
     unsafe {
         let rcu = Reader::assume();
         let v6 = u32::from((*state).pf) == bindings::NFPROTO_IPV6;
-        RcuArc::<T>::borrow_raw(private, rcu).after(Skb::from_raw(skb), v6, rcu).0
+        RcuArc::<T>::borrow_raw(private, rcu)
+            .after(Skb::from_raw(skb), v6, rcu)
+            .0
     }
 }
 
@@ -123,7 +127,8 @@ impl<T: Doors> Hooks<T> {
             net: netns.net(),
             doors: doors.into_raw(),
             ops: {
-                ops.iter_mut().for_each(|op| op.priv_ = core::ptr::null_mut());
+                ops.iter_mut()
+                    .for_each(|op| op.priv_ = core::ptr::null_mut());
                 ops
             },
             kind: core::marker::PhantomData,
@@ -149,9 +154,7 @@ impl<T: Doors> Drop for Hooks<T> {
     fn drop(&mut self) {
         if !self.net.is_null() {
             // SAFETY: By the type invariants they are registered.
-            unsafe {
-                bindings::nf_unregister_net_hooks(self.net, self.ops.as_ptr(), COUNT as u32)
-            };
+            unsafe { bindings::nf_unregister_net_hooks(self.net, self.ops.as_ptr(), COUNT as u32) };
         }
         // SAFETY: By the type invariants the reference is ours; no new packet finds it.
         drop(unsafe { RcuArc::<T>::from_raw(self.doors) });

@@ -116,8 +116,11 @@ impl Netns {
         };
         let read = |state: u32| {
             // SAFETY: The table has an entry for each state below `last`, and one more.
-            let ticks: c_int =
-                unsafe { pd.timeout_table.add(state.min(last) as usize).read_volatile() };
+            let ticks: c_int = unsafe {
+                pd.timeout_table
+                    .add(state.min(last) as usize)
+                    .read_volatile()
+            };
             u64::try_from(ticks).unwrap_or(0)
         };
         let session = states.iter().map(|&state| read(state)).max()?;

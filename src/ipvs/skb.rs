@@ -88,12 +88,7 @@ impl Bytes for Skb<'_> {
         let mut bytes = [0; N];
         // SAFETY: `bytes` has room for `N`; the function checks the packet's own length.
         let error = unsafe {
-            bindings::skb_copy_bits(
-                self.skb,
-                offset as i32,
-                bytes.as_mut_ptr().cast(),
-                N as i32,
-            )
+            bindings::skb_copy_bits(self.skb, offset as i32, bytes.as_mut_ptr().cast(), N as i32)
         };
         (error == 0).then_some(bytes)
     }

@@ -536,6 +536,7 @@ fn time_may_end() {
     assert!(!bench.word(0).stable());
     assert_eq!(bench.deadlines.next(), Some(u64::MAX));
     Coarse::for_timeout(u64::MAX).mark(u64::MAX);
+    assert!(Coarse::from_shift(0).used_within(9, 0, u64::MAX));
     assert_eq!(Coarse::for_timeout(0).shift(), 0);
 }
 
