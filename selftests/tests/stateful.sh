@@ -16,7 +16,8 @@ ok "persistence: has entries" test "$(entries)" -ge 10
 lb ipvsadm -D -t $SVC
 
 # Masquerading: the servers answer through the balancer.
-lb sysctl -qw net.ipv4.ip_forward=1
+lb sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 \
+	net.ipv4.conf.eth0.send_redirects=0
 for n in 1 2 3 4; do
 	ip -n rs$n addr del $VIP/32 dev lo
 	ip -n rs$n route replace 10.1.0.0/16 via 10.0.0.1
@@ -35,7 +36,7 @@ done
 # UDP: each flow an entry.
 lb ipvsadm -A -u $VIP:53 -s $SCHED
 lb ipvsadm -a -u $VIP:53 -r 10.0.0.11:53 -g
-in_ns rs1 socat UDP-RECVFROM:53,fork EXEC:cat &
+in_ns rs1 socat UDP-RECVFROM:53,bind=$VIP,fork EXEC:cat &
 wait_for 10 in_ns rs1 ss -lun sport = :53 >/dev/null
 answer=$(echo hello | in_ns client socat -t 5 - UDP:$VIP:53)
 eq "UDP: works" "$answer" hello

@@ -78,6 +78,7 @@ impl Word {
 
     /// Where new flows go.
     #[expect(clippy::new_ret_no_self)] // The other of two tables, not a constructor.
+    #[allow(clippy::wrong_self_convention)] // The counterpart of `old()`, not a constructor.
     pub fn new(self) -> u16 {
         ((self.0 >> NEW_SHIFT) & FIELD) as u16
     }

@@ -102,11 +102,10 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         // SAFETY: The node is never moved out of its allocation, only dropped in place by
         // `reclaim()`.
         let node = KBox::into_raw(unsafe { Pin::into_inner_unchecked(node) });
-        // INVARIANT: `node` is fresh, with one count, which is ours.
         // SAFETY: A box is never null.
-        Ok(Self {
-            node: unsafe { ptr::NonNull::new_unchecked(node) },
-        })
+        let node = unsafe { ptr::NonNull::new_unchecked(node) };
+        // INVARIANT: `node` is fresh, with one count, which is ours.
+        Ok(Self { node })
     }
 
     /// Allocates an object.
@@ -139,11 +138,10 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
     ///
     /// `ptr` must come from [`RcuArc::into_raw`] of the same `T`, and not have been taken back.
     pub(super) unsafe fn from_raw(ptr: *mut c_void) -> Self {
-        // INVARIANT: By the safety requirements the count that `into_raw()` gave away is ours.
         // SAFETY: `into_raw()` returns non-null pointers only.
-        Self {
-            node: unsafe { ptr::NonNull::new_unchecked(ptr.cast()) },
-        }
+        let node = unsafe { ptr::NonNull::new_unchecked(ptr.cast()) };
+        // INVARIANT: By the safety requirements the count that `into_raw()` gave away is ours.
+        Self { node }
     }
 
     /// Looks at an object that C holds a reference to.
@@ -262,7 +260,7 @@ impl GracePeriod {
     /// Whether every reader of the time of [`GracePeriod::start`] has finished.
     pub(crate) fn is_over(self) -> bool {
         // SAFETY: The cookie came from `start_poll_synchronize_rcu()`.
-        unsafe { bindings::poll_state_synchronize_rcu(self.0 as _) }
+        unsafe { bindings::poll_state_synchronize_rcu(self.0) }
     }
 }
 

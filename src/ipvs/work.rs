@@ -77,7 +77,7 @@ impl<T: Worker> DelayedWork<T> {
     pub(crate) fn arm(&self, delay: u64) {
         if !self.worker.load(Ordering::Acquire).is_null() {
             // SAFETY: By the type invariants the work is initialised.
-            unsafe { bindings::mhs_delayed_work_arm(self.work.get(), delay as _) };
+            unsafe { bindings::mhs_delayed_work_arm(self.work.get(), delay as usize) };
         }
     }
 
