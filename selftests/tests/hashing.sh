@@ -23,7 +23,8 @@ lb ipvsadm -E -t $SVC -s $SCHED -b flag-2
 between "with ports, several" "$(short 30 --one-address | jq '.servers | length')" 2 4
 eq "no entry" "$(entries)" 0
 
-lb ipvsadm -Z
+lb ipvsadm -D -t $SVC
+service $SVC
 short 50 >/dev/null
 # IPVS adds its counters up every 2 s.
 counted() { [[ $(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $3 }') == 50 ]]; }

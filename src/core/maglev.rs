@@ -239,8 +239,8 @@ fn pack(rows: &mut [Row]) -> &mut [Row] {
     rows.get_mut(..kept).unwrap_or_default()
 }
 
-/// Plays rounds until at most [`LAST`] slots are free. Who is at its cap leaves the game. Returns
-/// the rows that have not left.
+/// Plays rounds until at most [`LAST`] slots are free. Who is at its cap leaves the game, after the
+/// round. Returns the rows that have not left.
 fn take_turns<'a>(mut rows: &'a mut [Row], table: &mut [u16], size: u32) -> &'a mut [Row] {
     let mut free = table.len();
     // The caps of all are enough for the table, so somebody is below its cap to the end.
@@ -249,7 +249,7 @@ fn take_turns<'a>(mut rows: &'a mut [Row], table: &mut [u16], size: u32) -> &'a 
         for row in rows.iter_mut() {
             for _ in 0..row.turns {
                 if free <= LAST {
-                    return pack(rows);
+                    return rows;
                 }
                 let at = row.next;
                 row.next += row.skip;

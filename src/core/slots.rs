@@ -35,12 +35,13 @@
 //!   the grace period is waited for because of those.
 
 use core::sync::atomic::{
-    AtomicU32, AtomicU8,
+    AtomicU32,
+    AtomicU8,
     Ordering::{
         AcqRel,
         Acquire,
         Relaxed, //
-    },
+    }, //
 };
 
 use super::maglev::NONE;

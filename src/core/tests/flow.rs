@@ -136,6 +136,10 @@ fn fragments_and_nonsense() {
     let mut dont_fragment = v4(6, 0, &tcp(2));
     dont_fragment[6] = 0x40;
     assert!(parse(false, &dont_fragment[..]).is_some());
+    let mut wrong = v6(6, &tcp(2));
+    assert!(parse(true, &wrong[..]).is_some());
+    wrong[0] = 0x40;
+    assert!(parse(true, &wrong[..]).is_none());
     let fragment = [&[6, 0, 0, 0, 0, 0, 0, 0][..], &tcp(2)].concat();
     assert!(parse(true, &v6(44, &fragment)[..]).is_none());
     let inside = [&[44, 0, 0, 0, 0, 0, 0, 0][..], &fragment].concat();

@@ -333,6 +333,7 @@ proptest! {
                     while let Some(due) = bench.deadlines.next().filter(|due| due + late <= until) {
                         now = now.max(due + late);
                         bench.slots().merge(at(now));
+                        prop_assert!(bench.deadlines.next().is_none_or(|next| next > now));
                     }
                     now = until;
                 }
@@ -486,9 +487,8 @@ fn many_deadlines_are_late_at_most_and_never_early() {
 }
 
 /// Timeouts that change all the time, each with more deadlines than epochs: late is all they get.
-#[test]
-fn deadlines_that_run_out_are_never_early() {
-    let n = 2000;
+fn deadlines_that_run_out(session: impl Fn(u64) -> u64) {
+    let n = 1000;
     let mut bench = Bench::new(n);
     bench.slots().remap(&vec![0; n], at(0));
     let mut new = vec![0; n];
@@ -496,7 +496,7 @@ fn deadlines_that_run_out_are_never_early() {
     for (slot, due) in due.iter_mut().enumerate() {
         let times = Times {
             now: 1 + slot as u64 / 4,
-            session: 10_000_000 + (slot as u64 * 7_777_777) % 90_000_000,
+            session: session(slot as u64),
             entry: 1,
         };
         new[slot] = 1;
@@ -506,21 +506,27 @@ fn deadlines_that_run_out_are_never_early() {
     assert!(bench.epochs.iter().all(|&epoch| epoch != 0));
     let mut last = 0;
     while let Some(now) = bench.deadlines.next() {
-        assert!(now >= last);
+        assert!(now > last, "nothing was done at {last}");
         last = now;
+        let (session, entry) = (1, 1);
         bench.slots().merge(Times {
             now,
-            session: 1,
-            entry: 1,
+            session,
+            entry,
         });
         for (slot, &due) in due.iter().enumerate() {
-            assert!(
-                !bench.word(slot).stable() || now >= due,
-                "slot {slot} at {now}, due {due}"
-            );
+            let stable = bench.word(slot).stable();
+            assert!(!stable || now >= due, "slot {slot} at {now}, due {due}");
         }
     }
     assert_eq!(bench.slots().unstable(), 0);
+}
+
+#[test]
+fn deadlines_that_run_out_are_never_early() {
+    deadlines_that_run_out(|i| 10_000_000 + (i * 7_777_777) % 90_000_000);
+    deadlines_that_run_out(|i| (1e6 * 1.02f64.powi(i as i32)) as u64);
+    deadlines_that_run_out(|i| 10_000_000_000 - 9_000_000 * i);
 }
 
 #[test]
@@ -601,6 +607,30 @@ fn a_table_that_is_too_short_or_wrong_harms_nobody() {
     assert_eq!(bench.state(0), (1, NONE, false, false));
     assert!(load(&bench.words, 2).is_none() && !fear(&bench.words, 2));
     touch(&bench.marks, 2, 1);
+}
+
+/// A packet sets its bits while the writer is between reading a word and writing it.
+#[test]
+fn bits_set_meanwhile_stay() {
+    let mut bench = Bench::new(1);
+    bench.slots().remap(&[1], at(0));
+    let words = &bench.words;
+    let mut slots = Slots {
+        words,
+        marks: &bench.marks,
+        epochs: &mut bench.epochs,
+        deadlines: &mut bench.deadlines,
+    };
+    let out = slots.replace(
+        1,
+        |slot| {
+            fear(words, slot);
+            2
+        },
+        at(1),
+    );
+    assert_eq!(out.unsettled, 1);
+    assert_eq!(bench.state(0), (1, 2, true, true));
 }
 
 /// A packet that sees a pin is never forgotten before the life of an entry is over, whatever the
