@@ -80,13 +80,15 @@ impl<'a> Arrival<'a> {
             return None;
         }
         let slot = service.slot(svc, &flow.src, flow.sport);
+        // The word comes first: whom it names was published before it was written.
+        let word = slots::load(&service.words, slot)?;
         Some(Self {
             flow,
             svc,
             service,
             servers: service.servers(rcu)?,
             slot,
-            word: slots::load(&service.words, slot)?,
+            word,
             rcu,
         })
     }

@@ -188,8 +188,8 @@ impl Writer {
         self.entry = self.entry.max(timeouts.entry);
         Times {
             now: time::jiffies(),
-            session: timeouts.session,
-            entry: self.entry,
+            session: timeouts.session + MARGIN,
+            entry: self.entry + MARGIN,
         }
     }
 }
@@ -216,6 +216,9 @@ pub(crate) struct Service {
     #[pin]
     work: DelayedWork<Service>,
 }
+
+/// Ticks that a writer may take: what packets do meanwhile is later than its `now`.
+const MARGIN: u64 = time::HZ / 10;
 
 /// Ticks until a look whether a grace period is over: most last a few ticks.
 const SETTLE: u64 = time::HZ / 100 + 1;
