@@ -23,9 +23,10 @@ lb ipvsadm -E -t $SVC -s $SCHED -b flag-2
 between "with ports, several" "$(short 30 --one-address | jq '.servers | length')" 2 4
 eq "no entry" "$(entries)" 0
 
+# Servers that were never counted before; deleted ones come back with their counters.
 lb ipvsadm -D -t $SVC
-service $SVC
-short 50 >/dev/null
+service "$SVC6"
+short 50 --vip $VIP6 >/dev/null
 # IPVS adds its counters up every 2 s, those of a service and its servers each in their turn.
 counted() {
 	lb ipvsadm -Ln --stats --exact |
@@ -40,6 +41,9 @@ eq "statistics: connections of its servers" "$sum" 50
 total=$(lb awk 'NR == 3 { print strtonum("0x" $1) }' /proc/net/ip_vs_stats 2>/dev/null ||
 	echo "$((16#$(lb sed -n 3p /proc/net/ip_vs_stats | awk '{ print $1 }')))")
 ok "statistics: the total counts too" test "${total:-0}" -ge 50
+
+lb ipvsadm -D -t "$SVC6"
+service $SVC
 
 # Strays: an ACK or RST out of nothing makes no entry, stable or not.
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
