@@ -8,7 +8,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 BUILD_PACKAGES=ca-certificates,build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,kmod,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,python3,rsync,xz-utils,perl,busybox-static,dwarves,shellcheck
-GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq
+GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq,nftables,hping3,bird2,vsftpd,iputils-tracepath,python3-scapy
 
 # The Debian mirror that this machine uses.
 mirror() {
@@ -164,6 +164,10 @@ build_initramfs() {
 		/bin/busybox --install -s /bin
 		mount -t proc proc /proc
 		mount -t devtmpfs dev /dev
+		if grep -q mhs.probe /proc/cmdline; then
+			echo booted >/dev/ttyS0
+			poweroff -f
+		fi
 		insmod /virtio_blk.ko
 		insmod /overlay.ko
 		while [ ! -b /dev/vda ]; do sleep 0.1; done
@@ -175,7 +179,6 @@ build_initramfs() {
 		cp -a /host /overlay/root/
 		exec chroot /overlay/root /bin/bash /host/start
 	INIT
-	sed -i 's|^#!/bin/busybox|#!/bin/busybox|' "$dir/fs/init"
 	chmod +x "$dir/fs/init"
 	(cd "$dir/fs" && find . | cpio -o -H newc --quiet) >"$dir/initramfs.cpio"
 }
@@ -183,4 +186,32 @@ initramfs() {
 	need cpio
 	kernel
 	cached initramfs "make an initramfs for $RELEASE" "$RELEASE" build_initramfs
+}
+
+# KVM where this kernel boots with it, else TCG; ACCEL=tcg or ACCEL=kvm decides
+# otherwise. The answer holds for this machine, QEMU and kernel.
+accelerator() {
+	local key
+	accelerator=${ACCEL:-tcg}
+	if [[ ${ACCEL-} || ! -w /dev/kvm ]]; then
+		return
+	fi
+	key=$({ uname -rvn; qemu-system-x86_64 --version; grep -m1 'model name' /proc/cpuinfo
+		echo "$RELEASE"; declare -f probe_kvm; } | sha256sum | cut -c1-16)
+	if [[ ! -s $CACHE/accelerator-$key ]]; then
+		step "see whether KVM can boot $RELEASE" probe_kvm "$CACHE/accelerator-$key"
+	fi
+	accelerator=$(cat "$CACHE/accelerator-$key")
+}
+probe_kvm() {
+	echo tcg >"$1.new"
+	if timeout -k 5 60 qemu-system-x86_64 -nodefaults -no-reboot -display none \
+		-accel kvm -cpu host -smp 2 -m 512M -serial stdio \
+		-kernel "$kernel/package/usr/lib/modules/$RELEASE/vmlinuz" \
+		-initrd "$initramfs/initramfs.cpio" \
+		-append "console=ttyS0 panic=-1 quiet mhs.probe" </dev/null |
+		tee /dev/stderr | grep -q booted; then
+		echo kvm >"$1.new"
+	fi
+	mv "$1.new" "$1"
 }

@@ -49,10 +49,14 @@ cached() {
 	if [[ -e $dir/.complete ]]; then
 		return
 	fi
+	# The build inherits the lock: one whose parent was killed is waited for too.
 	exec {lock}>"$CACHE/$name.lock"
-	flock "$lock"
+	if ! flock -n "$lock"; then
+		say "wait for another build of $name"
+		flock "$lock"
+	fi
 	if [[ ! -e $dir/.complete ]]; then
-		rm -rf "$dir"
+		rm -rf --one-file-system "$dir"
 		mkdir -p "$dir"
 		step "$text" "$build" "$dir"
 		touch "$dir/.complete"

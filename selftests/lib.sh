@@ -168,6 +168,9 @@ settle() { sleep 0.5; }
 # short N [OPTIONS]: N connections from as many addresses; prints JSON.
 short() { in_ns client python3 "$HERE/load.py" short "$@"; }
 
+# stray N [OPTIONS]: TCP segments that belong to no connection.
+stray() { in_ns client python3 "$HERE/load.py" stray "$@"; }
+
 # start_long N [OPTIONS]: connections that go on; they are told what to do through a pipe.
 start_long() {
 	mkfifo "$WORK/ask"
@@ -196,6 +199,8 @@ stop_long() {
 teardown() {
 	local ns
 	exec 9>&- 2>/dev/null || true
+	# Whose last words would only be that they were killed.
+	disown -a
 	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|other)( |$)/ { print $1 }'); do
 		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null
 		ip netns del "$ns"

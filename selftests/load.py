@@ -5,6 +5,8 @@
   load.py short N   N short connections, each from its own address
   load.py long N    N connections that keep sending until standard input ends;
                     a line "status" there asks for a line of JSON
+  load.py stray N   N TCP segments of no connection, each from its own flow;
+                    with N = 0 until killed
 
 The servers answer with their name. A long connection remembers who answered
 first; any other answer counts as moved.
@@ -14,8 +16,10 @@ import argparse
 import asyncio
 import collections
 import ipaddress
+import itertools
 import json
 import socket
+import struct
 import sys
 
 
@@ -79,6 +83,33 @@ async def short(args):
     if args.clients:
         answer["clients"] = by_client
     print(json.dumps(answer), flush=True)
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def stray(args):
+    """Segments out of nothing, IPv4."""
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    dst = socket.inet_aton(args.vip)
+    bits = sum({"S": 2, "A": 16, "R": 4, "F": 1}[flag] for flag in args.flags)
+    numbers = range(args.count) if args.count else itertools.count()
+    for i in numbers:
+        src = socket.inet_aton(source(args, i % 60000))
+        ports = struct.pack("!HH", 1024 + i % 60000, args.port)
+        tcp = ports + struct.pack("!IIBBHHH", i, i, 0x50, bits, 1024, 0, 0)
+        pseudo = src + dst + struct.pack("!BBH", 0, 6, len(tcp))
+        tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + src + dst
+        try:
+            raw.sendto(ip + tcp, (args.vip, 0))
+        except OSError:
+            pass  # A full queue loses packets, as any network does.
+    print(json.dumps({"sent": args.count}))
 
 
 class Long:
@@ -157,7 +188,7 @@ class Long:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["short", "long"])
+    parser.add_argument("what", choices=["short", "long", "stray"])
     parser.add_argument("count", type=int)
     parser.add_argument("--vip", default="10.0.0.100")
     parser.add_argument("--port", type=int, default=80)
@@ -167,7 +198,11 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="the first client's number")
     parser.add_argument("--one-address", action="store_true", help="all from one address")
     parser.add_argument("--clients", action="store_true", help="say who got whom")
+    parser.add_argument("--flags", default="A", help="of stray segments: letters of SARF")
     args = parser.parse_args()
+    if args.what == "stray":
+        stray(args)
+        return
     asyncio.run(short(args) if args.what == "short" else Long(args).run())
 
 

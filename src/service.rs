@@ -149,13 +149,18 @@ struct Writer {
 }
 
 impl Writer {
-    /// The member that is `dest`, and its index.
+    /// The member that is `dest`, and its index. A server that once was reached in another way
+    /// may be there for the flows of that time too.
     fn find(&mut self, dest: &Dest) -> Option<(&mut Member, u16)> {
         self.places
             .iter_mut()
             .zip(0u16..)
             .filter_map(|(place, index)| Some((place.member_mut()?, index)))
-            .find(|(member, _)| member.server.express.leads_to(dest))
+            .filter(|(member, _)| member.server.express.leads_to(dest))
+            .max_by_key(|(member, _)| {
+                let same = member.server.express.method() == dest.method();
+                (member.gone_until.is_none(), same)
+            })
     }
 
     /// The members that may get new flows, with their indices.
@@ -374,7 +379,21 @@ impl Service {
     /// Makes `dest` a member, or takes note of what changed about it.
     fn join(&self, writer: &mut Writer, svc: &Svc, dest: &Dest) -> Result {
         let weight = dest.weight();
+        let times = writer.times(svc.netns().timeouts(self.protocol));
         let known = writer.find(dest);
+        let known = known.and_then(|(member, index)| {
+            let (before, now) = (member.server.express.method(), dest.method());
+            if before == now || before.is_stateless() && now.is_stateless() {
+                return Some((member, index));
+            }
+            // Its flows go on in the way they came, as if it had been deleted: those without an
+            // entry can get none that says so.
+            if member.gone_until.is_none() {
+                member.server.gone.store(true, Ordering::Relaxed);
+                member.gone_until = Some(times.now + times.session);
+            }
+            None
+        });
         if let Some((member, index)) = known {
             member.weight = weight;
             member.gone_until = None;
@@ -397,7 +416,6 @@ impl Service {
             }
             before.express.release();
             // Its flows may have entries that say how to reach it as it was before.
-            let times = writer.times(svc.netns().timeouts(self.protocol));
             writer.slots(self).fear(Some(index), times);
             return Ok(());
         }

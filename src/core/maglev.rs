@@ -85,6 +85,11 @@ pub struct Row {
     index: u16,
 }
 
+/// `a` modulo `m`, which is never 0; the compiler need not know.
+fn modulo(a: u64, m: u64) -> u64 {
+    a.checked_rem(m).unwrap_or(0)
+}
+
 fn gcd(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
@@ -95,12 +100,12 @@ fn gcd(mut a: u32, mut b: u32) -> u32 {
 /// The inverse of `a` modulo the prime `m`, for 0 < a < m, by Fermat's little theorem.
 fn invert(a: u32, m: u32) -> u32 {
     let m = u64::from(m);
-    let (mut base, mut exponent, mut result) = (u64::from(a) % m, m - 2, 1);
+    let (mut base, mut exponent, mut result) = (modulo(u64::from(a), m), m.saturating_sub(2), 1);
     while exponent != 0 {
         if exponent & 1 != 0 {
-            result = result * base % m;
+            result = modulo(result * base, m);
         }
-        base = base * base % m;
+        base = modulo(base * base, m);
         exponent >>= 1;
     }
     result as u32
@@ -109,12 +114,12 @@ fn invert(a: u32, m: u32) -> u32 {
 impl Row {
     fn new(key: &Key, index: u16, server: &Server, turns: u32, size: u32) -> Self {
         let hash = |purpose| hash::server(key, &server.addr, server.port, purpose);
-        let offset = (hash(Purpose::Offset) % u64::from(size)) as u32;
+        let offset = modulo(hash(Purpose::Offset), u64::from(size)) as u32;
         Self {
             order: hash(Purpose::Order),
             turns,
             offset,
-            skip: (hash(Purpose::Skip) % u64::from(size - 1)) as u32 + 1,
+            skip: modulo(hash(Purpose::Skip), u64::from(size.saturating_sub(1))) as u32 + 1,
             inverse: 0,
             next: offset,
             left: 0,
@@ -126,7 +131,7 @@ impl Row {
     fn rank(&self, slot: u32, size: u32) -> u32 {
         let (slot, size) = (u64::from(slot), u64::from(size));
         let distance = slot + size - u64::from(self.offset);
-        (distance % size * u64::from(self.inverse) % size) as u32
+        modulo(modulo(distance, size) * u64::from(self.inverse), size) as u32
     }
 }
 
@@ -177,7 +182,9 @@ pub fn populate(
             *row = Row::new(key, index as u16, server, turns(server), size);
             let share = u64::from(size) * u64::from(row.turns) * percent;
             // Rounded up, so that the caps of all are enough for the table.
-            row.left = share.div_ceil(100 * total) as u32;
+            let all = 100 * total;
+            let cap = (share + all.saturating_sub(1)).checked_div(all);
+            row.left = cap.unwrap_or(0) as u32;
             active += 1;
         }
     }
@@ -291,9 +298,11 @@ impl Look {
     /// The first look at a slot by a server below its cap.
     fn first(rows: &[Row], slot: u32, size: u32) -> Self {
         let time = |(place, row): (u64, &Row)| {
-            let turns = row.turns.max(1);
             let rank = row.rank(slot, size);
-            (u64::from(rank / turns) << 32) | (place << 16) | u64::from(rank % turns)
+            // A server of the game has at least one turn in a round.
+            let round = rank.checked_div(row.turns).unwrap_or(rank);
+            let turn = rank.checked_rem(row.turns).unwrap_or(0);
+            (u64::from(round) << 32) | (place << 16) | u64::from(turn)
         };
         let time = (0..)
             .zip(rows)

@@ -131,7 +131,7 @@ impl Coarse {
     /// The clock for a session timeout of `t` ticks.
     pub fn for_timeout(t: u64) -> Self {
         Self {
-            shift: (t / 8).max(1).ilog2(),
+            shift: (t / 8).checked_ilog2().unwrap_or(0),
         }
     }
 
@@ -447,7 +447,8 @@ impl Slots<'_> {
             };
             let to = *found.get_or_insert_with(|| {
                 let at = times.now.saturating_add(span);
-                self.deadlines.find(at, (span / grid).max(1))
+                let slack = span.checked_div(grid).unwrap_or(0);
+                self.deadlines.find(at, slack.max(1))
             });
             self.deadlines.count(*epoch, to);
             *epoch = to;

@@ -270,8 +270,11 @@ pub(crate) fn drain() -> usize {
     // The callback of one object may drop the last reference to another, which needs a grace
     // period of its own: service -> servers -> server is the longest chain.
     for _ in 0..16 {
-        rcu::synchronize_rcu();
-        rcu::rcu_barrier();
+        // SAFETY: Module exit is process context and may sleep.
+        unsafe {
+            bindings::synchronize_rcu();
+            bindings::rcu_barrier();
+        }
         if LIVE.load(Ordering::Acquire) == 0 {
             break;
         }

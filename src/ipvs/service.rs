@@ -207,6 +207,11 @@ pub(crate) enum Method {
 }
 
 impl Method {
+    /// Whether packets can be sent without an entry.
+    pub(crate) fn is_stateless(self) -> bool {
+        self == Self::Direct
+    }
+
     pub(super) fn from_flags(flags: u32) -> Self {
         match flags & bindings::IP_VS_CONN_F_FWD_MASK {
             bindings::IP_VS_CONN_F_DROUTE => Self::Direct,

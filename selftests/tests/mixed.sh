@@ -1,0 +1,48 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A service that mixes direct-routing and masquerading servers: connections to
+# the former have no entry, those to the latter have, and each kind survives that
+# servers come and go. Fails when masqueraded flows are sent without an entry.
+
+. "$(dirname "$0")/../lib.sh"
+setup
+T=${T:-20}
+lb ipvsadm --set "$T" "$T" "$T"
+
+# Servers 3 and 4 answer through the balancer.
+lb sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 \
+	net.ipv4.conf.eth0.send_redirects=0
+for n in 3 4; do
+	ip -n rs$n addr del $VIP/32 dev lo
+	ip -n rs$n route replace 10.1.0.0/16 via 10.0.0.1
+done
+lb ipvsadm -A -t $SVC -s $SCHED
+for n in 1 2; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -g; done
+for n in 3 4; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -m; done
+settle
+
+result=$(short 80)
+eq "all are answered" "$(jq .answered <<<"$result")" 80
+masq=$(jq '.servers.rs3 + .servers.rs4' <<<"$result")
+eq "an entry for each masqueraded connection, and no other" "$(entries)" "$masq"
+
+start_long 60 --first 1000
+masq=$(long_status '.servers.rs3 + .servers.rs4')
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
+eq "direct server drained: no connection breaks" "$(long_status .broken)" 0
+lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -m -w 0
+eq "masquerading server drained: no connection breaks" "$(long_status .broken)" 0
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 1
+lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -m -w 1
+eq "both back: no connection breaks" "$(long_status .broken)" 0
+sleep $((T * 3 / 2))
+eq "merged: no connection breaks" "$(long_status .broken)" 0
+eq "merged: they are where they were" "$(long_status '.servers.rs3 + .servers.rs4')" "$masq"
+
+# A server that masquerades from now on: its flows of before have to reach it still.
+on2=$(long_status .servers.rs2)
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
+eq "another method and back: no connection breaks" "$(long_status .broken) $(long_status .servers.rs2)" "0 $on2"
+stop_long
