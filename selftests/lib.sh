@@ -85,7 +85,8 @@ setup() {
 	ip -n lb route add 10.1.0.0/16 via 10.0.0.2
 	ip -n lb -6 route add fd01::/64 via fd00::2
 	ip -n lb addr add $VIP/32 dev eth0
-	ip -n lb addr add $VIP6/128 dev eth0 nodad
+	# Deprecated: not the source of what the balancer itself sends, tunnels too.
+	ip -n lb addr add $VIP6/128 dev eth0 nodad preferred_lft 0
 	for n in $(seq "$SERVERS"); do
 		add_box "$n"
 	done
@@ -119,6 +120,7 @@ add_box() {
 	in_ns "$ns" sysctl -qw net.ipv6.conf.eth0.proxy_ndp=0
 	mkdir -p "$WORK/$ns"
 	cat >"$WORK/$ns/conf" <<-CONF
+		user root;
 		pid $WORK/$ns/pid;
 		error_log $WORK/$ns/log crit;
 		worker_processes 1;
@@ -168,6 +170,18 @@ settle() { sleep 0.5; }
 # short N [OPTIONS]: N connections from as many addresses; prints JSON.
 short() { in_ns client python3 "$HERE/load.py" short "$@"; }
 
+# serve N PROTO ADDRESS PORT: server N answers with its name there, too.
+serve() {
+	in_ns "rs$1" python3 "$HERE/serve.py" "$2" "$3" "$4" "rs$1" &
+	wait_for 20 serves "$@" || echo "# rs$1 does not serve $2"
+}
+serves() {
+	case $2 in
+	udp) in_ns "rs$1" ss -Hlun "sport = :$4" | grep -q . ;;
+	sctp) in_ns "rs$1" grep -q " $4 " /proc/net/sctp/eps ;;
+	esac
+}
+
 # stray N [OPTIONS]: TCP segments that belong to no connection.
 stray() { in_ns client python3 "$HERE/load.py" stray "$@"; }
 
@@ -201,7 +215,7 @@ teardown() {
 	exec 9>&- 2>/dev/null || true
 	# Whose last words would only be that they were killed.
 	disown -a
-	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|other)( |$)/ { print $1 }'); do
+	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|router|far|lb[0-9]|other)( |$)/ { print $1 }'); do
 		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null
 		ip netns del "$ns"
 	done

@@ -31,28 +31,78 @@ def source(args, index):
     return str(ipaddress.ip_address(net) + 1 + args.first + index)
 
 
+REQUEST = "GET / HTTP/1.1\r\nHost: x\r\nConnection: {}\r\n\r\n"
+
+
+class Stream:
+    """A TCP connection or SCTP association that carries HTTP."""
+
+    async def open(self, args, index):
+        family = socket.AF_INET6 if ":" in args.vip else socket.AF_INET
+        proto = socket.IPPROTO_SCTP if args.proto == "sctp" else socket.IPPROTO_TCP
+        self.timeout = args.timeout
+        sock = socket.socket(family, socket.SOCK_STREAM, proto)
+        sock.setblocking(False)
+        sock.bind((source(args, index), 0))
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(loop.sock_connect(sock, (args.vip, args.port)), self.timeout)
+        except BaseException:
+            sock.close()
+            raise
+        self.reader, self.writer = await asyncio.open_connection(sock=sock)
+
+    async def ask(self, last=False):
+        """Sends a request and returns the name of who answered."""
+        self.writer.write(REQUEST.format("close" if last else "keep-alive").encode())
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), self.timeout)
+        length = 0
+        for line in head.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        body = await asyncio.wait_for(self.reader.readexactly(length), self.timeout)
+        return body.decode()
+
+    def close(self):
+        self.writer.close()
+
+
+class Datagrams:
+    """A UDP flow. A datagram that is lost is sent again, as clients of UDP do."""
+
+    async def open(self, args, index):
+        family = socket.AF_INET6 if ":" in args.vip else socket.AF_INET
+        self.timeout = args.timeout
+        self.sock = socket.socket(family, socket.SOCK_DGRAM)
+        self.sock.setblocking(False)
+        self.sock.bind((source(args, index), 0))
+        self.sock.connect((args.vip, args.port))
+        self.serial = 0
+
+    async def ask(self, last=False):
+        loop = asyncio.get_running_loop()
+        self.serial += 1
+        for _ in range(max(1, int(self.timeout / 2))):
+            await loop.sock_sendall(self.sock, str(self.serial).encode())
+            try:
+                while True:
+                    answer = await asyncio.wait_for(loop.sock_recv(self.sock, 100), 2)
+                    serial, name = answer.decode().split()
+                    if int(serial) == self.serial:
+                        return name
+            except asyncio.TimeoutError:
+                continue
+        raise asyncio.TimeoutError
+
+    def close(self):
+        self.sock.close()
+
+
 async def connect(args, index):
-    family = socket.AF_INET6 if ":" in args.vip else socket.AF_INET
-    return await asyncio.wait_for(
-        asyncio.open_connection(
-            args.vip, args.port, family=family, local_addr=(source(args, index), 0)
-        ),
-        args.timeout,
-    )
-
-
-async def ask(args, reader, writer, close):
-    """Sends a request and returns the name of who answered."""
-    how = "close" if close else "keep-alive"
-    writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: {how}\r\n\r\n".encode())
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), args.timeout)
-    length = 0
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-    body = await asyncio.wait_for(reader.readexactly(length), args.timeout)
-    return body.decode()
+    flow = Datagrams() if args.proto == "udp" else Stream()
+    await flow.open(args, index)
+    return flow
 
 
 async def short(args):
@@ -64,11 +114,11 @@ async def short(args):
     async def one(index):
         async with gate:
             try:
-                reader, writer = await connect(args, index)
-                name = await ask(args, reader, writer, True)
+                flow = await connect(args, index)
+                name = await flow.ask(last=True)
                 servers[name] += 1
                 by_client[source(args, index)] = name
-                writer.close()
+                flow.close()
             except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
                 errors[type(error).__name__] += 1
 
@@ -124,17 +174,17 @@ class Long:
 
     async def one(self, index):
         try:
-            reader, writer = await connect(self.args, index)
-            self.home[index] = await ask(self.args, reader, writer, False)
+            flow = await connect(self.args, index)
+            self.home[index] = await flow.ask()
             self.state[index] = "alive"
             while not self.stopping:
                 await asyncio.sleep(self.args.pause)
-                name = await ask(self.args, reader, writer, False)
+                name = await flow.ask()
                 self.rounds += 1
                 if name != self.home[index]:
                     self.state[index] = "moved"
                     return
-            writer.close()
+            flow.close()
         except asyncio.TimeoutError:
             self.state[index] = "hung"
         except (OSError, asyncio.IncompleteReadError):
@@ -192,6 +242,7 @@ def main():
     parser.add_argument("count", type=int)
     parser.add_argument("--vip", default="10.0.0.100")
     parser.add_argument("--port", type=int, default=80)
+    parser.add_argument("--proto", choices=["tcp", "udp", "sctp"], default="tcp")
     parser.add_argument("--conc", type=int, default=20, help="connections at a time")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
     parser.add_argument("--timeout", type=float, default=30)

@@ -19,10 +19,7 @@ use crate::{
             Verdict, //
         },
         rcu::Reader,
-        service::{
-            Method,
-            Svc, //
-        },
+        service::Svc,
         skb::{
             IpHeader,
             Skb, //
@@ -55,6 +52,7 @@ use crate::{
 struct Arrival<'a> {
     flow: Flow,
     svc: &'a Svc,
+    services: &'a Services,
     service: &'a Service,
     servers: &'a Servers,
     slot: u32,
@@ -65,18 +63,20 @@ struct Arrival<'a> {
 impl<'a> Arrival<'a> {
     /// `None` if the packet is none of our business.
     #[inline]
-    fn new(services: &Services, skb: &Skb<'_>, v6: bool, rcu: Reader<'a>) -> Option<Self> {
+    fn new(services: &'a Services, skb: &Skb<'_>, v6: bool, rcu: Reader<'a>) -> Option<Self> {
         if !skb.is_candidate() {
             return None;
         }
-        let flow = flow::parse(v6, skb).filter(|flow| flow.proto == Proto::Tcp)?;
-        let key = Key {
-            addr: flow.dst,
-            port: flow.dport,
-        };
-        let service = services.find(&key, rcu)?;
+        let flow = flow::parse(v6, skb)?;
+        let mark = skb.mark();
+        let hit = services.find(&flow, mark, rcu)?;
+        let service = hit.service;
         let svc = service.link.get(rcu)?;
-        if svc.is_persistent() || svc.netns().settings().stateful() {
+        let netns = svc.netns();
+        if svc.is_persistent()
+            || netns.settings().stateful()
+            || services.is_outranked(hit, netns, &flow, mark, rcu)
+        {
             return None;
         }
         let slot = service.slot(svc, &flow.src, flow.sport);
@@ -85,6 +85,7 @@ impl<'a> Arrival<'a> {
         Some(Self {
             flow,
             svc,
+            services,
             service,
             servers: service.servers(rcu)?,
             slot,
@@ -97,6 +98,15 @@ impl<'a> Arrival<'a> {
         self.flow.kind == Kind::New
     }
 
+    /// `-o`: never an entry, always the new table.
+    fn is_one_packet(&self) -> bool {
+        self.flow.proto == Proto::Udp && self.svc.is_one_packet()
+    }
+
+    fn find(&self, skb: &Skb<'_>) -> Option<Found<'a>> {
+        Found::of(self.svc, skb, &self.flow, self.rcu)
+    }
+
     /// Forwards without an entry.
     #[inline]
     fn send(&self, skb: Skb<'_>, server: &Server) -> Verdict {
@@ -106,7 +116,7 @@ impl<'a> Arrival<'a> {
         let Some(dest) = server.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        dest.count(self.svc, skb.bytes(), self.is_new());
+        dest.count(self.svc, skb.bytes(), self.is_new() || self.is_one_packet());
         let header = IpHeader::new(&skb, &self.flow);
         server
             .express
@@ -114,11 +124,23 @@ impl<'a> Arrival<'a> {
             .unwrap_or(Verdict::ACCEPT)
     }
 
+    /// The server of a packet that has no entry.
+    fn home(&self) -> Option<&'a Server> {
+        let new = self.servers.get(self.word.new());
+        if self.is_new() || self.is_one_packet() {
+            return new;
+        }
+        let old = self.servers.get(self.word.old());
+        let live = |old: &&Server| {
+            let dest = old.express.dest(self.rcu);
+            self.flow.proto != Proto::Udp || dest.is_some_and(|dest| dest.is_live())
+        };
+        old.filter(live).or(new)
+    }
+
     /// Forwards by the table without an entry, in whatever state the slot is.
     fn send_by_slot(&self, skb: Skb<'_>) -> Verdict {
-        let new = self.servers.get(self.word.new());
-        let old = self.servers.get(self.word.old());
-        match if self.is_new() { new } else { old.or(new) } {
+        match self.home() {
             Some(server) => self.send(skb, server),
             None => Verdict::ACCEPT,
         }
@@ -135,8 +157,9 @@ impl<'a> Arrival<'a> {
         let gone = found.dest().and_then(|dest| self.servers.gone(dest));
         drop(found);
         match gone {
-            Some(server) => self.send(skb, server),
-            None => self.send_by_slot(skb),
+            // UDP has nobody to tell that the server is gone, so it is not asked to wait.
+            Some(server) if self.flow.proto != Proto::Udp => self.send(skb, server),
+            _ => self.send_by_slot(skb),
         }
     }
 
@@ -147,8 +170,8 @@ impl<'a> Arrival<'a> {
             return Verdict::ACCEPT;
         };
         let netns = self.svc.netns();
-        if (self.word.feared() || netns.settings().receives_entries()) && netns.has_entries() {
-            if let Some(found) = Found::of(self.svc, &skb, &self.flow, self.rcu) {
+        if (self.word.feared() || self.services.may_have_received(netns)) && netns.has_entries() {
+            if let Some(found) = self.find(&skb) {
                 let Some(dest) = found.dest() else {
                     return Verdict::ACCEPT;
                 };
@@ -164,28 +187,45 @@ impl<'a> Arrival<'a> {
                 // A pin to the slot's own server says what the slot says: let it expire.
             }
         }
-        if self.is_new() {
+        if self.is_new() || self.is_one_packet() {
             let dest = server.express.dest(self.rcu);
             if dest.is_none_or(|dest| dest.is_overloaded()) {
                 return Verdict::ACCEPT;
             }
         }
+        if self.is_handed_over() {
+            return Verdict::ACCEPT;
+        }
         self.send(skb, server)
+    }
+
+    /// `-b flag-3`: IPVS or door two is to make an entry of this flow.
+    fn is_handed_over(&self) -> bool {
+        self.svc.hands_over()
+            && !matches!(self.flow.kind, Kind::Abort | Kind::Error)
+            && !self.is_one_packet()
+            && !self.svc.netns().is_full()
     }
 
     /// Door one, where they differ.
     fn unstable(&self, skb: Skb<'_>) -> Verdict {
-        let full = self.svc.netns().is_full();
-        if !full && !self.service.is_wary() {
+        if self.is_one_packet() {
+            return self.send_by_slot(skb);
+        }
+        let netns = self.svc.netns();
+        let full = netns.is_full();
+        // IPVS would leave an error without an entry to the host itself.
+        let error = self.flow.kind == Kind::Error;
+        if !full && !error && !self.service.is_wary() {
             return Verdict::ACCEPT;
         }
-        match Found::of(self.svc, &skb, &self.flow, self.rcu) {
+        match self.find(&skb) {
             Some(found) => match found.dest() {
                 Some(dest) if !dest.is_available() => self.after_deleted(skb, found),
                 _ => Verdict::ACCEPT,
             },
-            // No room for another entry: the best that can be done.
-            None if full => self.send_by_slot(skb),
+            // No entry, and no room for another, or no need.
+            None if full || error => self.send_by_slot(skb),
             None => Verdict::ACCEPT,
         }
     }
@@ -195,13 +235,17 @@ impl<'a> Arrival<'a> {
         let Some(old) = self.servers.get(self.word.old()) else {
             return Verdict::ACCEPT;
         };
-        if self.is_new() || old.express.method() != Method::Direct {
+        // What begins a flow, and all of UDP, IPVS has scheduled, or refused.
+        let udp = self.flow.proto == Proto::Udp && self.flow.kind != Kind::Error;
+        if self.is_new() || udp || !old.express.method().is_stateless() {
             return Verdict::ACCEPT;
         }
         let Some(dest) = old.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        if self.word.stable() || self.flow.kind == Kind::Abort || old.is_gone() {
+        let ends = matches!(self.flow.kind, Kind::Abort | Kind::Error);
+        let settled = self.word.stable() && !self.is_handed_over();
+        if settled || ends || old.is_gone() {
             // Merged just now; or the flow ends here and needs no entry; or IPVS would drop the
             // packets of an entry for a deleted server.
             return self.send(skb, old);

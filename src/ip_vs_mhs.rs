@@ -7,6 +7,7 @@
 
 use kernel::prelude::*;
 
+mod config;
 mod doors;
 mod ipvs;
 // Shared with host tests and tools, which use more of it than the module does.
@@ -31,9 +32,11 @@ struct MhsModule {
 
 impl kernel::Module for MhsModule {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let registry = KBox::pin_init(registry::Registry::new(), GFP_KERNEL)?;
+        let params = ipvs::params::Params::read();
+        let (config, name) = (config::Config::new(&params)?, config::name(&params)?);
+        let registry = KBox::pin_init(registry::Registry::new(config), GFP_KERNEL)?;
         Ok(Self {
-            _registration: ipvs::scheduler::Registration::new(module, c"mhs", registry)?,
+            _registration: ipvs::scheduler::Registration::new(module, name, registry)?,
         })
     }
 }

@@ -6,6 +6,7 @@
 //! namespace -> table -> bucket -> service; a bucket is never changed, only replaced.
 
 use crate::{
+    config::Config,
     ipvs::{
         hook::Hooks,
         netns::Netns,
@@ -14,47 +15,90 @@ use crate::{
             RcuCell,
             Reader, //
         },
-        service::Svc, //
+        service::Svc,
+        time,
+        work::{
+            DelayedWork,
+            Worker, //
+        }, //
     },
-    pure::hash::Addr,
+    pure::{
+        flow::Flow,
+        hash::Addr, //
+    },
     service::Service, //
+};
+use core::sync::atomic::{
+    AtomicU32,
+    AtomicU64,
+    Ordering, //
 };
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::Mutex, //
+    sync::{
+        rcu,
+        Mutex, //
+    },
 };
 
-/// What a packet must match: destination address and port.
+/// What a packet must match.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// The virtual address.
-    pub(crate) addr: Addr,
-    /// The virtual port, host order.
-    pub(crate) port: u16,
+pub(crate) enum Key {
+    /// Destination address, transport protocol and port (host order; 0 matches any).
+    Addr { addr: Addr, proto: u16, port: u16 },
+    /// Firewall mark and family.
+    Mark { mark: u32, v6: bool },
 }
 
 impl Key {
-    /// The key of a service that has one.
+    /// The key of a service.
     pub(crate) fn of(svc: &Svc) -> Self {
-        Self {
-            addr: svc.addr(),
-            port: svc.port(),
+        match svc.fwmark() {
+            0 => Self::Addr {
+                addr: svc.addr(),
+                proto: svc.protocol(),
+                port: svc.port(),
+            },
+            mark => Self::Mark {
+                mark,
+                v6: svc.is_v6(),
+            },
         }
     }
 
     /// Not secret: only addresses of this host get here, and those its owner chose.
     #[inline]
     fn hash(&self) -> usize {
-        let addr = match self.addr {
-            Addr::V4(a) => u64::from(u32::from_le_bytes(a)),
-            Addr::V6(a) => {
-                let a = u128::from_le_bytes(a);
-                a as u64 ^ (a >> 64) as u64
+        let word = match *self {
+            Self::Addr { addr, proto, port } => {
+                let addr = match addr {
+                    Addr::V4(a) => u64::from(u32::from_le_bytes(a)),
+                    Addr::V6(a) => {
+                        let a = u128::from_le_bytes(a);
+                        a as u64 ^ (a >> 64) as u64
+                    }
+                };
+                addr ^ (u64::from(port) << 40) ^ (u64::from(proto) << 56)
             }
+            Self::Mark { mark, v6 } => u64::from(mark) << 1 | u64::from(v6),
         };
-        let mixed = (addr ^ u64::from(self.port) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    }
+
+    fn is_v6(&self) -> bool {
+        match *self {
+            Self::Addr { addr, .. } => matches!(addr, Addr::V6(_)),
+            Self::Mark { v6, .. } => v6,
+        }
+    }
+
+    fn is_mark(&self) -> bool {
+        matches!(self, Self::Mark { .. })
+    }
+
+    fn is_any_port(&self) -> bool {
+        matches!(self, Self::Addr { port: 0, .. })
     }
 }
 
@@ -81,21 +125,169 @@ impl Table {
     }
 }
 
-/// The services of a namespace.
-pub(crate) struct Services {
-    table: RcuCell<Table>,
+/// How a service was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Mark,
+    Port,
+    AnyPort,
 }
 
+/// A service that was found for a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Hit<'a> {
+    pub(crate) service: &'a Service,
+    by: By,
+}
+
+/// The services of a namespace.
+#[pin_data]
+pub(crate) struct Services {
+    table: RcuCell<Table>,
+    /// How many there are by address and by mark, for IPv4 and then for IPv6.
+    by_addr: [AtomicU32; 2],
+    by_mark: [AtomicU32; 2],
+    /// How many take any port.
+    any_port: AtomicU32,
+    /// When it was last seen that entries arrive from another balancer, in ticks; 0 for never.
+    synced: AtomicU64,
+    #[pin]
+    work: DelayedWork<Services>,
+}
+
+/// Ticks between two looks whether entries arrive from another balancer.
+const WATCH: u64 = time::HZ;
+
 impl Services {
-    /// The service that a packet is for.
+    fn new() -> impl PinInit<Self, Error> {
+        const NONE: AtomicU32 = AtomicU32::new(0);
+        try_pin_init!(Self {
+            table: RcuCell::empty(),
+            by_addr: [NONE; 2],
+            by_mark: [NONE; 2],
+            any_port: NONE,
+            synced: AtomicU64::new(0),
+            work <- DelayedWork::new(),
+        })
+    }
+
     #[inline]
-    pub(crate) fn find<'a>(&self, key: &Key, rcu: Reader<'a>) -> Option<&'a Service> {
+    fn look<'a>(&self, key: &Key, rcu: Reader<'a>) -> Option<&'a Service> {
         let bucket = self.table.read(rcu)?.bucket(key)?.read(rcu)?;
         bucket
             .0
             .iter()
             .find(|(of, _)| of == key)
             .map(|(_, service)| &**service)
+    }
+
+    /// The service of ours that a packet is for; but see [`Services::is_outranked`].
+    #[inline]
+    pub(crate) fn find<'a>(&'a self, flow: &Flow, mark: u32, rcu: Reader<'a>) -> Option<Hit<'a>> {
+        let v6 = matches!(flow.dst, Addr::V6(_));
+        if mark != 0 && Self::count(&self.by_mark, v6) != 0 {
+            if let Some(service) = self.look(&Key::Mark { mark, v6 }, rcu) {
+                let by = By::Mark;
+                return Some(Hit { service, by });
+            }
+        }
+        let key = |port| Key::Addr {
+            addr: flow.dst,
+            proto: flow.proto as u16,
+            port,
+        };
+        if let Some(service) = self.look(&key(flow.dport), rcu) {
+            let by = By::Port;
+            return Some(Hit { service, by });
+        }
+        if self.any_port.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let by = By::AnyPort;
+        self.look(&key(0), rcu).map(|service| Hit { service, by })
+    }
+
+    #[inline]
+    fn count(counts: &[AtomicU32; 2], v6: bool) -> u32 {
+        let [v4_count, v6_count] = counts;
+        if v6 { v6_count } else { v4_count }.load(Ordering::Relaxed)
+    }
+
+    /// Whether IPVS prefers a service that is not here, because it has another scheduler, to the
+    /// one that was found.
+    #[inline]
+    pub(crate) fn is_outranked(
+        &self,
+        hit: Hit<'_>,
+        netns: &Netns,
+        flow: &Flow,
+        mark: u32,
+        rcu: Reader<'_>,
+    ) -> bool {
+        let v6 = matches!(flow.dst, Addr::V6(_));
+        let others = |by_mark| {
+            let ours = if by_mark {
+                &self.by_mark
+            } else {
+                &self.by_addr
+            };
+            netns.services(v6, by_mark) > Self::count(ours, v6)
+        };
+        let any_port = hit.by == By::AnyPort;
+        let doubt = match hit.by {
+            By::Mark => false,
+            By::Port => mark != 0 && others(true),
+            By::AnyPort => (mark != 0 && others(true)) || others(false),
+        };
+        doubt && netns.prefers(flow, mark, any_port, rcu)
+    }
+
+    /// Whether any entry may have arrived from another balancer, rather than been made here.
+    #[inline]
+    pub(crate) fn may_have_received(&self, netns: &Netns) -> bool {
+        self.synced.load(Ordering::Relaxed) != 0 || netns.settings().receives_entries()
+    }
+
+    fn note(&self, key: &Key, add: bool) {
+        let counts = if key.is_mark() {
+            &self.by_mark
+        } else {
+            &self.by_addr
+        };
+        let [v4_count, v6_count] = counts;
+        let family = if key.is_v6() { v6_count } else { v4_count };
+        for (count, concerned) in [(family, true), (&self.any_port, key.is_any_port())] {
+            if concerned && add {
+                count.fetch_add(1, Ordering::Relaxed);
+            } else if concerned {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Worker for Services {
+    /// Watches the sync daemon: it may stop receiving just before this balancer takes over, and then
+    /// what it received still matters for as long as entries live.
+    fn run(&self) {
+        let guard = rcu::read_lock();
+        let rcu = Reader::new(&guard);
+        let services = self.table.read(rcu).into_iter().flat_map(|table| {
+            let buckets = table.buckets.iter().filter_map(|cell| cell.read(rcu));
+            buckets.flat_map(|bucket| bucket.0.iter())
+        });
+        let svc = services
+            .filter_map(|(_, service)| service.link.get(rcu))
+            .next();
+        if let Some(netns) = svc.map(Svc::netns) {
+            let (now, last) = (time::jiffies(), self.synced.load(Ordering::Relaxed));
+            if netns.settings().receives_entries() {
+                self.synced.store(now.max(1), Ordering::Relaxed);
+            } else if last != 0 && now > last.saturating_add(netns.timeouts(0).entry) {
+                self.synced.store(0, Ordering::Relaxed);
+            }
+        }
+        self.work.arm(WATCH);
     }
 }
 
@@ -112,17 +304,15 @@ struct Entry {
 impl Entry {
     fn new(netns: &Netns) -> Result<Self> {
         let table = RcuArc::new(Table::new(16)?, GFP_KERNEL)?;
-        let services = RcuArc::new(
-            Services {
-                table: RcuCell::empty(),
-            },
-            GFP_KERNEL,
-        )?;
+        let services = RcuArc::pin_init(Services::new(), GFP_KERNEL)?;
         services.table.replace(Some(table.clone()));
+        let hooks = Hooks::register(netns, services.clone())?;
+        services.work.start(services.clone());
+        services.work.arm(WATCH);
         Ok(Self {
             netns: id(netns),
             all: KVVec::new(),
-            _hooks: Hooks::register(netns, services.clone())?,
+            _hooks: hooks,
             services,
             table,
         })
@@ -173,8 +363,9 @@ impl Entry {
         } else {
             self.publish(&key)
         };
-        if published.is_err() {
-            self.all.pop();
+        match published {
+            Ok(()) => self.services.note(&key, true),
+            Err(_) => drop(self.all.pop()),
         }
         published
     }
@@ -186,7 +377,14 @@ impl Entry {
             // For want of memory the bucket may stay as it is until its next change: packets find
             // the service and then that its link is cut.
             let _ = self.publish(&key);
+            self.services.note(&key, false);
         }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.services.work.disable();
     }
 }
 
@@ -197,14 +395,17 @@ fn id(netns: &Netns) -> usize {
 /// All namespaces that have a service of ours. The doors of a namespace stand open that long.
 #[pin_data]
 pub(crate) struct Registry {
+    /// What new services are made with.
+    pub(crate) config: Config,
     #[pin]
     entries: Mutex<KVec<Entry>>,
 }
 
 impl Registry {
     /// An empty registry.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new(config: Config) -> impl PinInit<Self> {
         pin_init!(Self {
+            config,
             entries <- new_mutex!(KVec::new()),
         })
     }

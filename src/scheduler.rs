@@ -52,10 +52,14 @@ impl Mhs {
     /// Whether packets of a service may be forwarded without an entry at all. The rest is up to the
     /// flags of the service, the settings of the namespace and the server.
     fn is_stateless(svc: &Svc) -> bool {
-        u32::from(svc.protocol()) == Proto::Tcp as u32
-            && svc.fwmark() == 0
-            && svc.port() != 0
-            && svc.port() != FTP
+        const TCP: u16 = Proto::Tcp as u16;
+        const UDP: u16 = Proto::Udp as u16;
+        const SCTP: u16 = Proto::Sctp as u16;
+        match svc.protocol() {
+            TCP => svc.port() != FTP,
+            UDP | SCTP => true,
+            _ => svc.fwmark() != 0,
+        }
     }
 
     /// Shows a service to packets once it has a server. Before that there is nothing to forward,
@@ -74,7 +78,7 @@ impl Scheduler for Mhs {
     type Service = Service;
 
     fn init(registry: &Registry, svc: Locked<'_>, link: SvcLink) -> Result<RcuArc<Service>> {
-        let service = Service::new(svc, link)?;
+        let service = Service::new(svc, link, registry.config)?;
         if svc.dests().next().is_some() {
             service.adopt(svc);
             if let Err(error) = Self::show(registry, &svc, &service) {
@@ -124,18 +128,20 @@ impl Scheduler for Mhs {
         let word = slots::load(&service.words, slot)?;
         let servers = service.servers(rcu)?;
 
-        // A TCP segment in the middle of a flow gets here with `sloppy_tcp`; it belongs to the flows
-        // that live in the slot. Other protocols have an entry for every flow that lives.
-        let tcp = header.protocol() == Proto::Tcp as i16;
-        let begins = !tcp
-            || header
-                .transport(skb)
-                .is_some_and(|head: [u8; 14]| head[13] & 2 != 0);
-        if tcp && (!begins || header.in_icmp()) {
+        // What is left of flows that lived without an entry belongs to the old server: UDP, which
+        // has no beginning; TCP and SCTP with `sloppy_tcp` or `sloppy_sctp`; what an ICMP error is
+        // about with `schedule_icmp`. Where every flow has an entry this one is new.
+        let stateless = !svc.is_persistent() && !svc.netns().settings().stateful();
+        if stateless && !begins(svc, &header, skb) {
             let old = servers
                 .get(word.old())
+                .filter(|server| server.express.method().is_stateless() && !server.is_gone())
                 .and_then(|server| server.express.dest(rcu));
-            if old.is_some_and(Dest::is_available) {
+            let udp = header.protocol() == Proto::Udp as i16;
+            if old.is_some_and(|old| match udp {
+                true => old.is_live(),
+                false => old.is_available(),
+            }) {
                 return old;
             }
         }
@@ -156,6 +162,26 @@ impl Scheduler for Mhs {
         }
         svc.log_refusal(c"no destination available");
         None
+    }
+}
+
+/// Whether a packet begins a flow.
+fn begins(svc: &Svc, header: &Scheduled<'_>, skb: &Skb<'_>) -> bool {
+    const TCP: i16 = Proto::Tcp as i16;
+    const UDP: i16 = Proto::Udp as i16;
+    const SCTP: i16 = Proto::Sctp as i16;
+    if header.in_icmp() {
+        return false;
+    }
+    match header.protocol() {
+        TCP => header
+            .transport(skb)
+            .is_some_and(|head: [u8; 14]| head[13] & 2 != 0),
+        SCTP => header
+            .transport(skb)
+            .is_some_and(|head: [u8; 13]| head[12] == 1),
+        UDP => svc.is_one_packet(),
+        _ => true,
     }
 }
 

@@ -8,6 +8,7 @@
 //! word that named it changed and it was unpublished.
 
 use crate::{
+    config::Config,
     ipvs::{
         express::Express,
         netns::Timeouts,
@@ -146,6 +147,10 @@ struct Writer {
     wary_until: u64,
     /// Something could not be done for want of memory.
     retry: bool,
+    /// The table does not know of a change yet.
+    pending: bool,
+    /// Before then no new table is made for a change that can wait, in ticks.
+    pause: u64,
 }
 
 impl Writer {
@@ -233,8 +238,8 @@ const RETRY: u64 = time::HZ;
 
 impl Service {
     /// A service with no server.
-    pub(crate) fn new(svc: Locked<'_>, link: SvcLink) -> Result<RcuArc<Self>> {
-        let size = maglev::DEFAULT_SIZE;
+    pub(crate) fn new(svc: Locked<'_>, link: SvcLink, config: Config) -> Result<RcuArc<Self>> {
+        let size = config.size;
         let mut words = KVVec::with_capacity(size as usize, GFP_KERNEL)?;
         let mut marks = KVVec::with_capacity(size as usize, GFP_KERNEL)?;
         for _ in 0..size {
@@ -257,18 +262,20 @@ impl Service {
             new_clock: false,
             wary_until: 0,
             retry: false,
+            pending: false,
+            pause: 0,
         };
         let service = RcuArc::pin_init(
             try_pin_init!(Self {
                 link,
-                key: hash::DEFAULT_KEY,
+                key: config.key,
                 words,
                 marks,
                 servers: RcuCell::empty(),
                 clock: AtomicU32::new(Coarse::for_timeout(timeouts.session).shift()),
                 wary: AtomicBool::new(false),
                 size,
-                balance: maglev::DEFAULT_BALANCE,
+                balance: config.balance,
                 protocol: svc.protocol(),
                 shown: AtomicBool::new(false),
                 writer <- new_mutex!(writer),
@@ -341,7 +348,15 @@ impl Service {
         if self.join(&mut writer, &svc, dest).is_err() {
             pr_warn!("no memory for a server: it gets no connections until it is edited\n");
         }
-        self.remap(&mut writer, svc.netns().timeouts(self.protocol));
+        let now = time::jiffies();
+        // Of a thousand servers that are added one by one not each is worth a table of its own.
+        // Who must not get new flows any more, or is the first to get any, is.
+        if now < writer.pause && dest.weight() > 0 && slots::is_populated(&self.words) {
+            writer.pending = true;
+            self.arm(&writer, now);
+        } else {
+            self.remap(&mut writer, svc.netns().timeouts(self.protocol));
+        }
     }
 
     /// A server was deleted.
@@ -485,6 +500,7 @@ impl Service {
 
     /// Makes the new table that the servers call for.
     fn remap(&self, writer: &mut Writer, timeouts: Timeouts) {
+        let start = time::nanoseconds();
         let times = writer.times(timeouts);
         let clock = Coarse::for_timeout(times.session).shift();
         if self.clock.swap(clock, Ordering::Relaxed) != clock {
@@ -508,6 +524,10 @@ impl Service {
             }
         }
         writer.unsettled = Some(GracePeriod::start());
+        writer.pending = false;
+        // A fifth of the time at most is spent on tables.
+        let spent = time::nanoseconds().saturating_sub(start);
+        writer.pause = time::jiffies() + time::ticks(spent.saturating_mul(4));
         self.arm(writer, times.now);
     }
 
@@ -643,7 +663,15 @@ impl Service {
         let soon = writer.unsettled.map(|_| now + SETTLE);
         let again = writer.retry.then_some(now + RETRY);
         let wary = (writer.wary_until > now).then_some(writer.wary_until);
-        let next = [gone.min(), writer.deadlines.next(), soon, again, wary];
+        let table = writer.pending.then_some(writer.pause);
+        let next = [
+            gone.min(),
+            writer.deadlines.next(),
+            soon,
+            again,
+            wary,
+            table,
+        ];
         if let Some(next) = next.into_iter().flatten().min() {
             // A deadline that passed while we looked is met at the next tick.
             self.work.arm(next.saturating_sub(now).max(1));
@@ -668,6 +696,8 @@ impl Worker for Service {
         if writer.retry {
             writer.retry = false;
             self.reopen(writer);
+            self.remap(writer, timeouts);
+        } else if writer.pending && writer.pause <= times.now {
             self.remap(writer, timeouts);
         }
         if writer.unsettled.is_some_and(GracePeriod::is_over) {

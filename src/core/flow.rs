@@ -34,90 +34,63 @@ pub enum Kind {
     New,
     /// It ends one at once: TCP RST, SCTP ABORT.
     Abort,
+    /// It is an ICMP error about a packet that went from the server to the client, and is for that
+    /// server.
+    Error,
     /// Anything else.
     Other,
 }
 
-/// A packet of a flow.
+/// A packet of a flow, or an error about one: addresses and ports are those of the packets that the
+/// client sends, also where an error quotes one of the other direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
-    /// Who sent it.
+    /// The client.
     pub src: Addr,
-    /// Whom it is for.
+    /// The virtual address.
     pub dst: Addr,
-    /// Source port, host order.
+    /// The client's port, host order.
     pub sport: u16,
-    /// Destination port, host order.
+    /// The virtual port, host order.
     pub dport: u16,
     /// Transport protocol.
     pub proto: Proto,
     /// What it means for its flow.
     pub kind: Kind,
-    /// Offset of the transport header from the IP header, in bytes.
+    /// Offset in bytes of the IP header that `src` and `dst` are from: 0, or where an error quotes
+    /// it.
+    pub l3: usize,
+    /// Offset in bytes of the transport header that the ports are from.
     pub l4: usize,
+}
+
+/// An IP header, and where it ends.
+struct Network {
+    src: Addr,
+    dst: Addr,
+    proto: u8,
+    /// Not whole: the first fragment of a packet.
+    fragment: bool,
+    l4: usize,
 }
 
 /// IPv6 extension headers that are skipped, at most (RFC 8200 sets no limit; IPVS neither).
 const MAX_EXTENSIONS: usize = 8;
 
-/// Reads the headers of an unfragmented packet; `None` for any other packet and for one that is
-/// cut short.
+const TCP: u8 = Proto::Tcp as u8;
+const UDP: u8 = Proto::Udp as u8;
+const SCTP: u8 = Proto::Sctp as u8;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Reads the headers of an unfragmented packet, or of the packet that an ICMP error is about
+/// (RFC 792, RFC 4443); `None` for any other packet and for one that is cut short.
 #[inline]
 pub fn parse<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
-    if v6 {
-        let head: [u8; 40] = packet.read(0)?;
-        if head[0] >> 4 != 6 {
-            return None;
-        }
-        let (proto, l4) = skip_extensions(packet, head[6])?;
-        let (_, src) = head.split_at(8);
-        let (src, dst) = src.split_at(16);
-        let src = Addr::V6(*src.first_chunk()?);
-        let dst = Addr::V6(*dst.first_chunk()?);
-        transport(packet, src, dst, proto, l4)
-    } else {
-        let head: [u8; 20] = packet.read(0)?;
-        let l4 = usize::from(head[0] & 15) * 4;
-        // More fragments, or not the first.
-        let fragment = u16::from_be_bytes([head[6], head[7]]) & 0x3fff != 0;
-        if head[0] >> 4 != 4 || l4 < 20 || fragment {
-            return None;
-        }
-        let src = Addr::V4([head[12], head[13], head[14], head[15]]);
-        let dst = Addr::V4([head[16], head[17], head[18], head[19]]);
-        transport(packet, src, dst, head[9], l4)
-    }
-}
-
-/// The transport protocol behind the extension headers, and where it starts.
-fn skip_extensions<B: Bytes + ?Sized>(packet: &B, first: u8) -> Option<(u8, usize)> {
-    let (mut next, mut offset) = (first, 40);
-    for _ in 0..=MAX_EXTENSIONS {
-        let unit = match next {
-            // Hop-by-hop, routing, destination options: in units of 8 bytes.
-            0 | 43 | 60 => 8,
-            // Authentication header: in units of 4 bytes, less 1 unit of 8.
-            51 => 4,
-            _ => return Some((next, offset)),
-        };
-        let [then, len]: [u8; 2] = packet.read(offset)?;
-        offset += usize::from(len) * unit + 8;
-        next = then;
-    }
-    None
-}
-
-#[inline]
-fn transport<B: Bytes + ?Sized>(
-    packet: &B,
-    src: Addr,
-    dst: Addr,
-    proto: u8,
-    l4: usize,
-) -> Option<Flow> {
-    let (proto, ports, kind) = match proto {
-        6 => {
-            let head: [u8; 20] = packet.read(l4)?;
+    let net = network(v6, packet, 0).filter(|net| !net.fragment)?;
+    let (ports, kind) = match net.proto {
+        TCP => {
+            let head: [u8; 20] = packet.read(net.l4)?;
             let (syn, rst, ack) = (head[13] & 2 != 0, head[13] & 4 != 0, head[13] & 16 != 0);
             let kind = if rst {
                 Kind::Abort
@@ -126,32 +99,143 @@ fn transport<B: Bytes + ?Sized>(
             } else {
                 Kind::Other
             };
-            (Proto::Tcp, [head[0], head[1], head[2], head[3]], kind)
+            ([head[0], head[1], head[2], head[3]], kind)
         }
-        17 => {
-            let head: [u8; 8] = packet.read(l4)?;
-            let ports = [head[0], head[1], head[2], head[3]];
-            (Proto::Udp, ports, Kind::Other)
+        UDP => {
+            let head: [u8; 8] = packet.read(net.l4)?;
+            ([head[0], head[1], head[2], head[3]], Kind::Other)
         }
-        132 => {
+        SCTP => {
             // The common header and the type of the first chunk.
-            let head: [u8; 13] = packet.read(l4)?;
+            let head: [u8; 13] = packet.read(net.l4)?;
             let kind = match head[12] {
                 1 => Kind::New,
                 6 => Kind::Abort,
                 _ => Kind::Other,
             };
-            (Proto::Sctp, [head[0], head[1], head[2], head[3]], kind)
+            ([head[0], head[1], head[2], head[3]], kind)
         }
+        ICMP if !v6 => return error(v6, packet, net.l4),
+        ICMPV6 if v6 => return error(v6, packet, net.l4),
         _ => return None,
     };
+    let [sport, dport] = split(ports);
     Some(Flow {
-        src,
-        dst,
-        sport: u16::from_be_bytes([ports[0], ports[1]]),
-        dport: u16::from_be_bytes([ports[2], ports[3]]),
-        proto,
+        src: net.src,
+        dst: net.dst,
+        sport,
+        dport,
+        proto: proto(net.proto)?,
         kind,
-        l4,
+        l3: 0,
+        l4: net.l4,
     })
+}
+
+fn proto(number: u8) -> Option<Proto> {
+    match number {
+        TCP => Some(Proto::Tcp),
+        UDP => Some(Proto::Udp),
+        SCTP => Some(Proto::Sctp),
+        _ => None,
+    }
+}
+
+fn split([a, b, c, d]: [u8; 4]) -> [u16; 2] {
+    [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+}
+
+/// The flow that an ICMP error at `icmp` is about. What it quotes went the other way.
+fn error<B: Bytes + ?Sized>(v6: bool, packet: &B, icmp: usize) -> Option<Flow> {
+    let [kind]: [u8; 1] = packet.read(icmp)?;
+    let is_error = match v6 {
+        true => kind < 128,
+        // Unreachable (fragmentation needed is one), source quench, time exceeded: as IPVS.
+        false => matches!(kind, 3 | 4 | 11),
+    };
+    if !is_error {
+        return None;
+    }
+    let l3 = icmp.wrapping_add(8);
+    let net = network(v6, packet, l3)?;
+    let [dport, sport] = split(packet.read(net.l4)?);
+    Some(Flow {
+        src: net.dst,
+        dst: net.src,
+        sport,
+        dport,
+        proto: proto(net.proto)?,
+        kind: Kind::Error,
+        l3,
+        l4: net.l4,
+    })
+}
+
+/// The IP header at `at`; `None` for a fragment that is not the first. Offsets stay small: they grow
+/// by what 8 bits can say, a few times.
+#[inline]
+fn network<B: Bytes + ?Sized>(v6: bool, packet: &B, at: usize) -> Option<Network> {
+    if v6 {
+        let head: [u8; 40] = packet.read(at)?;
+        if head[0] >> 4 != 6 {
+            return None;
+        }
+        let (proto, l4, fragment) = skip_extensions(packet, head[6], at.wrapping_add(40))?;
+        let (_, src) = head.split_at(8);
+        let (src, dst) = src.split_at(16);
+        Some(Network {
+            src: Addr::V6(*src.first_chunk()?),
+            dst: Addr::V6(*dst.first_chunk()?),
+            proto,
+            fragment,
+            l4,
+        })
+    } else {
+        let head: [u8; 20] = packet.read(at)?;
+        let len = usize::from(head[0] & 15) * 4;
+        let fragment = u16::from_be_bytes([head[6], head[7]]);
+        if head[0] >> 4 != 4 || len < 20 || fragment & 0x1fff != 0 {
+            return None;
+        }
+        Some(Network {
+            src: Addr::V4([head[12], head[13], head[14], head[15]]),
+            dst: Addr::V4([head[16], head[17], head[18], head[19]]),
+            proto: head[9],
+            // More fragments.
+            fragment: fragment & 0x2000 != 0,
+            l4: at.wrapping_add(len),
+        })
+    }
+}
+
+/// The transport protocol behind the extension headers, where it starts, and whether the packet is
+/// a fragment.
+fn skip_extensions<B: Bytes + ?Sized>(
+    packet: &B,
+    first: u8,
+    start: usize,
+) -> Option<(u8, usize, bool)> {
+    let (mut next, mut offset, mut fragment) = (first, start, false);
+    for _ in 0..=MAX_EXTENSIONS {
+        let unit = match next {
+            // Hop-by-hop, routing, destination options: in units of 8 bytes.
+            0 | 43 | 60 => 8,
+            // Authentication header: in units of 4 bytes, less 1 unit of 8.
+            51 => 4,
+            // Fragment header: 8 bytes.
+            44 => {
+                let head: [u8; 4] = packet.read(offset)?;
+                if u16::from_be_bytes([head[2], head[3]]) & 0xfff8 != 0 {
+                    return None;
+                }
+                fragment = true;
+                0
+            }
+            _ => return Some((next, offset, fragment)),
+        };
+        let [then, len]: [u8; 2] = packet.read(offset)?;
+        offset = offset.wrapping_add(usize::from(len) * unit).wrapping_add(8);
+        next = then;
+    }
+    None
 }

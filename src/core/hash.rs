@@ -29,6 +29,25 @@ pub const DEFAULT_KEY: Key = Key {
     k1: 0x1319_8a2e_0370_7344,
 };
 
+impl Key {
+    /// A key from the hexadecimal digits of its 16 bytes; `None` for anything else.
+    pub fn from_hex(digits: &[u8]) -> Option<Self> {
+        let word = |digits: &[u8]| {
+            digits.chunks_exact(2).rev().try_fold(0, |word, pair| {
+                let [high, low] = *pair.first_chunk()?;
+                let digit = |c: u8| char::from(c).to_digit(16).map(u64::from);
+                Some(word << 8 | digit(high)? << 4 | digit(low)?)
+            })
+        };
+        let (k0, k1) = digits.split_at_checked(16)?;
+        (k1.len() == 16).then_some(())?;
+        Some(Self {
+            k0: word(k0)?,
+            k1: word(k1)?,
+        })
+    }
+}
+
 /// The four words that a message is mixed into.
 struct State([u64; 4]);
 

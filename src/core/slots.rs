@@ -176,6 +176,11 @@ pub fn load(words: &[AtomicU32], slot: u32) -> Option<Word> {
         .map(|word| Word(word.load(Acquire)))
 }
 
+/// Whether new flows go anywhere: a table has a server in every slot or in none.
+pub fn is_populated(words: &[AtomicU32]) -> bool {
+    load(words, 0).is_some_and(|word| word.new() != NONE)
+}
+
 /// Marks a slot as used. Writes only if the mark changes: a few times in a session timeout.
 #[inline]
 pub fn touch(marks: &[AtomicU8], slot: u32, mark: u8) {

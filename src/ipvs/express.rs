@@ -61,11 +61,8 @@ impl Express {
     /// and [`Express::should_open`] says so.
     pub(crate) fn new(svc: &Svc, dest: &Dest) -> Self {
         let method = dest.method();
-        let conn = match method {
-            Method::Direct => Self::image(svc, dest),
-            _ => None,
-        }
-        .unwrap_or_else(Self::blank);
+        let conn = method.is_stateless().then(|| Self::image(svc, dest));
+        let conn = conn.flatten().unwrap_or_else(Self::blank);
         // SAFETY: `dest` is valid, so it has a reference to be added to.
         unsafe { bindings::mhs_dest_hold(dest.as_ptr()) };
         // INVARIANT: The reference was just taken; `conn` as made above.
@@ -93,7 +90,11 @@ impl Express {
             cport: 0,
             // SAFETY: As above.
             vport: unsafe { (*svc.as_ptr()).port },
-            protocol: svc.protocol(),
+            // A service by mark has none, and transmitters ask for none.
+            protocol: match svc.protocol() {
+                0 => bindings::IPPROTO_TCP as u16,
+                protocol => protocol,
+            },
             // SAFETY: As above.
             af: unsafe { (*svc.as_ptr()).af },
             pe: ptr::null(),
@@ -165,7 +166,7 @@ impl Express {
 
     /// Whether there should be a way, and was not when this was made.
     pub(crate) fn should_open(&self) -> bool {
-        self.method == Method::Direct && !self.is_open()
+        self.method.is_stateless() && !self.is_open()
     }
 
     /// Whether this is the way to `dest`.

@@ -26,6 +26,56 @@ bool mhs_ipvs_conn_full(struct netns_ipvs *ipvs)
 	return atomic_read(&ipvs->conn_count) >= sysctl_conn_max(ipvs);
 }
 
+int mhs_ipvs_services(const struct netns_ipvs *ipvs, int af, bool by_mark)
+{
+	int index = ip_vs_af_index(af);
+
+	return atomic_read(by_mark ? &ipvs->fwm_services[index] :
+				     &ipvs->nonfwm_services[index]);
+}
+
+static bool mhs_is_ftp_data(const struct netns_ipvs *ipvs, u16 protocol,
+			    __be16 port)
+{
+	return protocol == IPPROTO_TCP &&
+	       (port == FTPDATA ||
+		!inet_port_requires_bind_service(ipvs->net, ntohs(port)));
+}
+
+/*
+ * Whether IPVS has a service that it prefers (see ip_vs_service_find()): one by
+ * mark to one by address and, if @any_port, one for this very port or for FTP to
+ * one for all ports. It may not be of this module, so its own table knows.
+ */
+bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
+		      const union nf_inet_addr *addr, __be16 port,
+		      bool any_port)
+{
+	DECLARE_IP_VS_RHT_WALK_BUCKETS_RCU();
+	struct ip_vs_service *svc;
+	struct hlist_bl_head *head;
+	struct hlist_bl_node *e;
+
+	ip_vs_rht_walk_buckets_rcu(ipvs->svc_table, head) {
+		hlist_bl_for_each_entry_rcu(svc, e, head, s_list) {
+			if (svc->af != af)
+				continue;
+			if (svc->fwmark) {
+				if (svc->fwmark == mark)
+					return true;
+				continue;
+			}
+			if (any_port && svc->protocol == protocol &&
+			    ip_vs_addr_equal(af, &svc->addr, addr) &&
+			    (svc->port == port ||
+			     (svc->port == FTPPORT &&
+			      mhs_is_ftp_data(ipvs, protocol, port))))
+				return true;
+		}
+	}
+	return false;
+}
+
 /* What ip_vs_in_hook() asks of a packet before it looks at the headers. */
 bool mhs_skb_is_candidate(const struct sk_buff *skb)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What Rust cannot call by itself: static inlines, macros and bit fields of
- * IPVS, netfilter and the workqueues. One line of C each, no decisions; what
- * differs by kernel version or configuration is settled here and nowhere else.
+ * IPVS, netfilter and the workqueues, as little as can be; what differs by
+ * kernel version or configuration is settled here and nowhere else.
  */
 #ifndef _IP_VS_MHS_HELPERS_H
 #define _IP_VS_MHS_HELPERS_H
@@ -11,6 +11,7 @@
 #include <linux/netfilter_ipv4.h>
 #include <linux/skbuff.h>
 #include <linux/workqueue.h>
+#include <net/ip.h>
 #include <net/ip_vs.h>
 
 /* The settings of a netns that decide whether a packet may be stateless. */
@@ -25,9 +26,19 @@ enum mhs_door {
 	MHS_DOOR_TWO = NF_IP_PRI_NAT_SRC,
 };
 
+/* Load options, see params.c. */
+extern unsigned int mhs_table_size;
+extern char mhs_hash_key[64];
+extern unsigned int mhs_balance;
+extern char mhs_sched_name[64];
+
 u32 mhs_ipvs_settings(struct netns_ipvs *ipvs);
 int mhs_ipvs_conn_count(struct netns_ipvs *ipvs);
 bool mhs_ipvs_conn_full(struct netns_ipvs *ipvs);
+int mhs_ipvs_services(const struct netns_ipvs *ipvs, int af, bool by_mark);
+bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
+		      const union nf_inet_addr *addr, __be16 port,
+		      bool any_port);
 
 bool mhs_skb_is_candidate(const struct sk_buff *skb);
 u32 mhs_skb_network_offset(const struct sk_buff *skb);

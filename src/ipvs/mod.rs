@@ -8,6 +8,7 @@ pub(crate) mod conn;
 pub(crate) mod express;
 pub(crate) mod hook;
 pub(crate) mod netns;
+pub(crate) mod params;
 pub(crate) mod rcu;
 pub(crate) mod scheduler;
 pub(crate) mod service;

@@ -4,7 +4,15 @@
 //!
 //! C header: [`include/net/ip_vs.h`](srctree/include/net/ip_vs.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    rcu::Reader,
+    skb, //
+};
+use crate::pure::{
+    flow::Flow,
+    hash::Addr, //
+};
 use core::ffi::c_int;
 use kernel::types::Opaque;
 
@@ -98,6 +106,40 @@ impl Netns {
     pub(crate) fn is_full(&self) -> bool {
         // SAFETY: `self` is a valid namespace.
         unsafe { bindings::mhs_ipvs_conn_full(self.as_ptr()) }
+    }
+
+    /// How many services it has for clients of a family, by firewall mark or by address, whatever
+    /// their scheduler.
+    #[inline]
+    pub(crate) fn services(&self, v6: bool, by_mark: bool) -> u32 {
+        let af = if v6 {
+            bindings::AF_INET6
+        } else {
+            bindings::AF_INET
+        };
+        // SAFETY: `self` is a valid namespace.
+        unsafe { bindings::mhs_ipvs_services(self.as_ptr(), af as c_int, by_mark) as u32 }
+    }
+
+    /// Whether IPVS has another service for the packets of a flow that it prefers: one by `mark`;
+    /// or, to one that takes `any_port`, one for the flow's port. Looks at all services there are.
+    pub(crate) fn prefers(&self, flow: &Flow, mark: u32, any_port: bool, _rcu: Reader<'_>) -> bool {
+        let af = match flow.dst {
+            Addr::V4(_) => bindings::AF_INET,
+            Addr::V6(_) => bindings::AF_INET6,
+        };
+        // SAFETY: `self` is a valid namespace, and we are in a critical section.
+        unsafe {
+            bindings::mhs_ipvs_prefers(
+                self.as_ptr(),
+                af as c_int,
+                mark,
+                flow.proto as u16,
+                &skb::to_raw(&flow.dst),
+                flow.dport.to_be(),
+                any_port,
+            )
+        }
     }
 
     fn table(&self, protocol: u32, states: &[u32]) -> Option<(u64, u64)> {

@@ -86,6 +86,18 @@ impl Svc {
         self.has(bindings::IP_VS_SVC_F_PERSISTENT)
     }
 
+    /// `-o`: a UDP packet is a flow of its own.
+    #[inline]
+    pub(crate) fn is_one_packet(&self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_ONEPACKET)
+    }
+
+    /// `-b flag-3`: every flow gets an entry, so that another scheduler can take over.
+    #[inline]
+    pub(crate) fn hands_over(&self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_SCHED3)
+    }
+
     /// `-b flag-1` (mh-fallback): an overloaded server's new flows go elsewhere.
     pub(crate) fn falls_back(&self) -> bool {
         self.has(bindings::IP_VS_SVC_F_SCHED1)
@@ -209,7 +221,7 @@ pub(crate) enum Method {
 impl Method {
     /// Whether packets can be sent without an entry.
     pub(crate) fn is_stateless(self) -> bool {
-        self == Self::Direct
+        matches!(self, Self::Direct | Self::Tunnel)
     }
 
     pub(super) fn from_flags(flags: u32) -> Self {
@@ -285,9 +297,14 @@ impl Dest {
         flags & bindings::IP_VS_DEST_CF_AVAILABLE as usize != 0
     }
 
+    /// Whether the flows of a protocol without connections may stay with it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.is_available() && self.weight() > 0
+    }
+
     /// Whether a new flow may go to it.
     pub(crate) fn takes_new(&self) -> bool {
-        self.is_available() && self.weight() > 0 && !self.is_overloaded()
+        self.is_live() && !self.is_overloaded()
     }
 
     /// Counts a packet that was forwarded without an entry, in the statistics of the server, of

@@ -7,7 +7,8 @@
 use super::bindings;
 use crate::pure::flow::{
     Bytes,
-    Flow, //
+    Flow,
+    Kind, //
 };
 use crate::pure::hash::Addr;
 use core::{
@@ -77,11 +78,11 @@ impl Skb<'_> {
 impl Bytes for Skb<'_> {
     #[inline]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let offset = self.network + offset;
+        let offset = self.network.wrapping_add(offset);
         // SAFETY: By the type invariants `skb` is valid.
         let skb = unsafe { &*self.skb };
         let linear = skb.len.wrapping_sub(skb.data_len) as usize;
-        if offset + N <= linear {
+        if offset.checked_add(N).is_some_and(|end| end <= linear) {
             // SAFETY: The linear part has `linear` bytes from `data` on, so all of the `N` are in.
             return Some(unsafe { ptr::read_unaligned(skb.data.add(offset).cast::<[u8; N]>()) });
         }
@@ -124,15 +125,24 @@ impl IpHeader {
     /// From what was read of `skb`.
     #[inline]
     pub(crate) fn new(skb: &Skb<'_>, flow: &Flow) -> Self {
+        let (flags, from, to) = match flow.kind {
+            // Of the packet that the error quotes, which went the other way.
+            Kind::Error => (
+                bindings::IP_VS_HDR_ICMP | bindings::IP_VS_HDR_INVERSE,
+                &flow.dst,
+                &flow.src,
+            ),
+            _ => (0, &flow.src, &flow.dst),
+        };
         Self(bindings::ip_vs_iphdr {
-            hdr_flags: 0,
-            off: skb.network as u32,
-            len: (skb.network + flow.l4) as u32,
+            hdr_flags: flags as i32,
+            off: skb.network.wrapping_add(flow.l3) as u32,
+            len: skb.network.wrapping_add(flow.l4) as u32,
             fragoffs: 0,
             protocol: flow.proto as i16,
             flags: 0,
-            saddr: to_raw(&flow.src),
-            daddr: to_raw(&flow.dst),
+            saddr: to_raw(from),
+            daddr: to_raw(to),
         })
     }
 }

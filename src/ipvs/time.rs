@@ -16,3 +16,15 @@ pub(crate) fn jiffies() -> u64 {
 
 /// Ticks in a second.
 pub(crate) const HZ: u64 = kernel::bindings::CONFIG_HZ as u64;
+
+/// Nanoseconds since some time in the past.
+pub(crate) fn nanoseconds() -> i64 {
+    // SAFETY: No requirements.
+    unsafe { bindings::ktime_get() }
+}
+
+/// How many ticks so many nanoseconds are, rounded up.
+pub(crate) fn ticks(nanoseconds: i64) -> u64 {
+    const TICK: u64 = 1_000_000_000 / HZ;
+    u64::try_from(nanoseconds).unwrap_or(0).div_ceil(TICK)
+}

@@ -88,6 +88,71 @@ fn other_protocols() {
     }
 }
 
+/// What a router says about a packet that a server sent to a client.
+fn icmp_error(v6: bool, kind: u8, quoted: &[u8]) -> Vec<u8> {
+    let icmp = [&[kind, 0, 0, 0, 0, 0, 5, 220][..], quoted].concat();
+    match v6 {
+        true => self::v6(58, &icmp),
+        false => self::v4(1, 4, &icmp),
+    }
+}
+
+#[test]
+fn icmp_errors() {
+    // Eight bytes of the transport header are quoted, and no more need be.
+    let ports = [0, 80, 0x12, 0x34, 0, 0, 0, 0];
+    let cases = [(6, Proto::Tcp), (17, Proto::Udp), (132, Proto::Sctp)];
+    for (number, proto) in cases {
+        for (v6, quoted, kinds, l3) in [
+            (false, v4(number, 8, &ports), &[3, 4, 11][..], 24 + 8),
+            (true, self::v6(number, &ports), &[1, 2, 3, 4, 127], 40 + 8),
+        ] {
+            for kind in 0..=255 {
+                let flow = parse(v6, &icmp_error(v6, kind, &quoted)[..]);
+                let Some(flow) = flow else {
+                    assert!(!kinds.contains(&kind), "type {kind}");
+                    continue;
+                };
+                assert!(kinds.contains(&kind) || (v6 && kind < 128), "type {kind}");
+                assert_eq!((flow.proto, flow.kind), (proto, Kind::Error));
+                // The client is whom the quoted packet was for.
+                assert_eq!((flow.sport, flow.dport), (0x1234, 80));
+                let straight = parse(v6, &icmp_error(v6, 3, &quoted)[l3..]);
+                assert!(straight.is_none() || number != 6);
+                assert_eq!((flow.l3, flow.l4), (l3, l3 + if v6 { 40 } else { 28 }));
+                match (flow.src, flow.dst) {
+                    (Addr::V4(src), Addr::V4(dst)) => {
+                        assert_eq!((src, dst), ([198, 51, 100, 2], [192, 0, 2, 1]));
+                    }
+                    (Addr::V6(src), Addr::V6(dst)) => {
+                        assert_eq!((src[0], dst[0]), (0xfe, 0xfd));
+                    }
+                    _ => unreachable!(),
+                }
+            }
+        }
+    }
+    // About the first fragment of a packet: it has ports. About a later one: it has none.
+    let mut first = v4(17, 0, &ports);
+    first[6] = 0x20;
+    assert!(parse(false, &icmp_error(false, 3, &first)[..]).is_some());
+    first[7] = 1;
+    assert!(parse(false, &icmp_error(false, 3, &first)[..]).is_none());
+    let mut first = self::v6(44, &[&[17, 0, 0, 1, 0, 0, 0, 0][..], &ports].concat());
+    assert!(parse(true, &icmp_error(true, 2, &first)[..]).is_some());
+    first[40 + 3] = 8;
+    assert!(parse(true, &icmp_error(true, 2, &first)[..]).is_none());
+    // An error about an error, one of the other family, and one that is a fragment itself.
+    let quoted = v4(6, 0, &ports);
+    let twice = icmp_error(false, 3, &icmp_error(false, 3, &quoted));
+    assert!(parse(false, &twice[..]).is_none());
+    assert!(parse(true, &icmp_error(true, 1, &quoted)[..]).is_none());
+    assert!(parse(false, &v4(58, 0, &[&[1; 8][..], &quoted].concat())[..]).is_none());
+    let mut fragment = icmp_error(false, 3, &quoted);
+    fragment[6] = 0x20;
+    assert!(parse(false, &fragment[..]).is_none());
+}
+
 #[test]
 fn addresses_of_v6() {
     let flow = parse(true, &v6(6, &tcp(2))[..]).unwrap();
@@ -159,6 +224,8 @@ fn cut_short_anywhere() {
         (true, v6(6, &tcp(2))),
         (true, v6(132, &[0; 13])),
         (true, v6(43, &[chain, vec![0; 8]].concat())),
+        (false, icmp_error(false, 3, &v4(6, 0, &[0; 4]))),
+        (true, icmp_error(true, 2, &v6(6, &[0; 4]))),
     ] {
         for n in 0..p.len() {
             let flow = parse(v6, &p[..n]);
@@ -195,7 +262,7 @@ proptest! {
     fn any_bytes(
         v6: bool,
         sane: bool,
-        next in proptest::sample::select(vec![0u8, 6, 17, 43, 51, 60, 132]),
+        next in proptest::sample::select(vec![0u8, 1, 6, 17, 43, 51, 58, 60, 132]),
         mut bytes in proptest::collection::vec(prop_oneof![Just(0), Just(60), any::<u8>()], 0..200),
     ) {
         if let (true, [first, ..]) = (sane, &mut bytes[..]) {
@@ -207,13 +274,19 @@ proptest! {
         }
         if let Some(flow) = parse(v6, &bytes[..]) {
             let least = match flow.proto {
+                _ if flow.kind == Kind::Error => 4,
                 Proto::Tcp => 20,
                 Proto::Udp => 8,
                 Proto::Sctp => 13,
             };
             prop_assert!(flow.l4 + least <= bytes.len());
             let port = |at| u16::from_be_bytes([bytes[flow.l4 + at], bytes[flow.l4 + at + 1]]);
-            prop_assert_eq!((flow.sport, flow.dport), (port(0), port(2)));
+            let ports = match flow.kind {
+                Kind::Error => (port(2), port(0)),
+                _ => (port(0), port(2)),
+            };
+            prop_assert_eq!((flow.sport, flow.dport), ports);
+            prop_assert!(flow.l3 < flow.l4);
             prop_assert_eq!(matches!(flow.src, Addr::V6(_)), v6);
         }
     }

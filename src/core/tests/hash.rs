@@ -136,3 +136,20 @@ fn slots_are_in_range_and_even() {
     assert_eq!(slot(u64::MAX, 251), 250);
     assert_eq!(slot(0, 251), 0);
 }
+
+#[test]
+fn keys_in_hex() {
+    // The default, as the module shows it in its parameter.
+    let digits = b"d308a385886a3f24447370032e8a1913";
+    assert_eq!(Key::from_hex(digits), Some(DEFAULT_KEY));
+    assert_eq!(Key::from_hex(&digits.to_ascii_uppercase()), Some(DEFAULT_KEY));
+    for n in 0..32 {
+        assert_eq!(Key::from_hex(&digits[..n]), None);
+        let mut wrong = *digits;
+        for c in *b"gG -+\0\xe4" {
+            wrong[n] = c;
+            assert_eq!(Key::from_hex(&wrong), None);
+        }
+    }
+    assert_eq!(Key::from_hex(&[&digits[..], b"0"].concat()), None);
+}
