@@ -96,6 +96,7 @@ setup() {
 
 # plug NS ADDR ADDR6: connects a namespace to the bridge.
 plug() {
+	[[ -e /run/netns/$1 ]] || ip netns add "$1"
 	in_ns "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
 		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
 		net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 \
@@ -129,6 +130,7 @@ add_box() {
 			access_log off;
 			keepalive_requests 1000000;
 			keepalive_timeout 3600;
+			client_max_body_size 0;
 			server {
 				listen 80 backlog=1024;
 				listen [::]:80 ipv6only=on backlog=1024;
@@ -172,7 +174,7 @@ short() { in_ns client python3 "$HERE/load.py" short "$@"; }
 
 # serve N PROTO ADDRESS PORT: server N answers with its name there, too.
 serve() {
-	in_ns "rs$1" python3 "$HERE/serve.py" "$2" "$3" "$4" "rs$1" &
+	ip netns exec "rs$1" python3 "$HERE/serve.py" "$2" "$3" "$4" "rs$1" &
 	wait_for 20 serves "$@" || echo "# rs$1 does not serve $2"
 }
 serves() {
@@ -213,7 +215,7 @@ stop_long() {
 teardown() {
 	local ns
 	exec 9>&- 2>/dev/null || true
-	# Whose last words would only be that they were killed.
+	# The last words of jobs would only be that they were killed.
 	disown -a
 	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|router|far|lb[0-9]|other)( |$)/ { print $1 }'); do
 		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null

@@ -64,8 +64,14 @@ class Stream:
         body = await asyncio.wait_for(self.reader.readexactly(length), self.timeout)
         return body.decode()
 
-    def close(self):
-        self.writer.close()
+    def close(self, abort=False):
+        if abort:
+            # RST or ABORT: entries end soon, and the next test need not wait.
+            sock = self.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.writer.transport.abort()
+        else:
+            self.writer.close()
 
 
 class Datagrams:
@@ -79,15 +85,16 @@ class Datagrams:
         self.sock.bind((source(args, index), 0))
         self.sock.connect((args.vip, args.port))
         self.serial = 0
+        self.size = args.size
 
     async def ask(self, last=False):
         loop = asyncio.get_running_loop()
         self.serial += 1
         for _ in range(max(1, int(self.timeout / 2))):
-            await loop.sock_sendall(self.sock, str(self.serial).encode())
+            await loop.sock_sendall(self.sock, str(self.serial).ljust(self.size).encode())
             try:
                 while True:
-                    answer = await asyncio.wait_for(loop.sock_recv(self.sock, 100), 2)
+                    answer = await asyncio.wait_for(loop.sock_recv(self.sock, 65536), 2)
                     serial, name = answer.decode().split()
                     if int(serial) == self.serial:
                         return name
@@ -95,7 +102,7 @@ class Datagrams:
                 continue
         raise asyncio.TimeoutError
 
-    def close(self):
+    def close(self, abort=False):
         self.sock.close()
 
 
@@ -184,7 +191,7 @@ class Long:
                 if name != self.home[index]:
                     self.state[index] = "moved"
                     return
-            flow.close()
+            flow.close(abort=True)
         except asyncio.TimeoutError:
             self.state[index] = "hung"
         except (OSError, asyncio.IncompleteReadError):
@@ -243,6 +250,7 @@ def main():
     parser.add_argument("--vip", default="10.0.0.100")
     parser.add_argument("--port", type=int, default=80)
     parser.add_argument("--proto", choices=["tcp", "udp", "sctp"], default="tcp")
+    parser.add_argument("--size", type=int, default=0, help="bytes of a datagram, at least")
     parser.add_argument("--conc", type=int, default=20, help="connections at a time")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
     parser.add_argument("--timeout", type=float, default=30)

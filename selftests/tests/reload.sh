@@ -10,7 +10,7 @@
 setup
 
 for flags in S A R; do
-	stray 0 --flags $flags --first 30000 >/dev/null &
+	ip netns exec client python3 "$HERE/load.py" stray 0 --flags $flags --first 30000 &
 done
 
 loaded=0 answered=0

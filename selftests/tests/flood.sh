@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A SYN flood from everywhere: against stable slots it leaves nothing behind;
+# against moving slots, entries up to conn_max and no service is lost. Fails when
+# SYNs make entries in stable slots, or a full table refuses clients.
+
+. "$(dirname "$0")/../lib.sh"
+FLOOD=${FLOOD:-1000000}
+setup
+service $SVC
+# Answers to addresses that do not exist.
+for n in 1 2 3 4; do ip -n rs$n route add blackhole default; done
+
+flood() {
+	in_ns client hping3 -q -S -p 80 --rand-source --flood -c "$1" $VIP >"$WORK/hping" 2>&1
+}
+# Segments that IPVS has counted for the service.
+seen() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $4 }'; }
+objects() { awk '$1 == "ip_vs_conn" { print $2 }' /proc/slabinfo; }
+
+before=$(entries)
+flood "$FLOOD" &
+pid=$!
+answered=0 peak=0 rounds=0
+while kill -0 $pid 2>/dev/null; do
+	answered=$((answered + $(short 20 --conc 5 --first $((rounds % 500 * 20)) | jq .answered)))
+	rounds=$((rounds + 1))
+	n=$(entries)
+	((n <= peak)) || peak=$n
+done
+wait $pid
+sleep 5
+ok "stable: a flood of $FLOOD SYNs came through ($(seen) counted)" test "$(seen)" -ge $((FLOOD / 2))
+eq "stable: no entry at any time" "$before $peak $(entries)" "0 0 0"
+eq "stable: no memory of one" "$(objects)" 0
+eq "stable: every client was answered meanwhile" "$answered" $((rounds * 20))
+
+lb sysctl -qw net.ipv4.vs.conn_max=4096
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
+lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+flood $((FLOOD / 5)) &
+pid=$!
+answered=0 rounds=0
+while kill -0 $pid 2>/dev/null; do
+	answered=$((answered + $(short 20 --conc 5 --first $((20000 + rounds % 500 * 20)) | jq .answered)))
+	rounds=$((rounds + 1))
+done
+wait $pid
+between "moving: entries end at conn_max" "$(entries)" 4000 4096
+eq "moving: every client was answered meanwhile" "$answered" $((rounds * 20))
+eq "moving: and is after" "$(short 20 --first 50000 | jq .answered)" 20

@@ -1,0 +1,59 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Many services, many servers: 1,000 services of 20 servers, one of 4,000. Fails
+# when one of them does not work, or memory is not given back.
+
+. "$(dirname "$0")/../lib.sh"
+setup
+SERVICES=${SERVICES:-1000}
+MANY=${MANY:-4000}
+
+# Pages of memory that are not free; a grace period gives back what was freed.
+used() { awk '/^MemAvailable/ { print -$2 }' /proc/meminfo; }
+{
+	for s in $(seq "$SERVICES"); do
+		svc=10.8.$((s / 250)).$((s % 250 + 1)):80
+		echo "-A -t $svc -s $SCHED"
+		for n in $(seq 20); do echo "-a -t $svc -r 10.0.0.$((10 + n)):80 -g"; done
+	done
+} >"$WORK/services"
+ip -n lb route add local 10.8.0.0/16 dev lo
+ip -n client route add 10.8.0.0/16 via 10.0.0.1
+for n in 1 2 3 4; do ip -n rs$n route add local 10.8.0.0/16 dev lo; done
+
+before=$(used)
+lb ipvsadm -R <"$WORK/services"
+eq "$SERVICES services, 20 servers each" "$(lb ipvsadm -Ln | grep -c -e '->')" $((SERVICES * 20 + 1))
+# Four of the twenty answer.
+for n in $(seq 5 20); do
+	for s in 1 $((SERVICES / 2)) "$SERVICES"; do
+		echo "-d -t 10.8.$((s / 250)).$((s % 250 + 1)):80 -r 10.0.0.$((10 + n)):80"
+	done
+done | lb ipvsadm -R
+settle
+for s in 1 $((SERVICES / 2)) "$SERVICES"; do
+	result=$(short 40 --vip 10.8.$((s / 250)).$((s % 250 + 1)))
+	eq "service $s: answered by all servers" \
+		"$(jq -c '[.answered, (.servers | length)]' <<<"$result")" "[40,4]"
+done
+eq "no entry" "$(entries)" 0
+with=$(used)
+lb ipvsadm -C
+given_back() { (($(used) - before < (with - before) / 4 + 8192)); }
+ok "cleared: memory is given back" wait_for 60 given_back
+
+{
+	echo "-A -t $SVC -s $SCHED"
+	for n in $(seq "$MANY"); do echo "-a -t $SVC -r 10.9.$((n / 250)).$((n % 250 + 1)):80 -g -w 1"; done
+} | lb ipvsadm -R
+eq "one service, $MANY servers" "$(lb ipvsadm -Ln | grep -c -e '-> 10.9')" "$MANY"
+for n in 1 2 3 4; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -g -w 30000; done
+sleep 3
+result=$(short 60 --first 200)
+ok "with four that weigh more: they answer" test "$(jq .answered <<<"$result")" -ge 55
+{
+	for n in $(seq 100); do echo "-d -t $SVC -r 10.9.$((n / 250)).$((n % 250 + 1)):80"; done
+} | lb ipvsadm -R
+eq "a hundred deleted" "$(lb ipvsadm -Ln | grep -c -e '-> 10.9')" $((MANY - 100))
+lb ipvsadm -C

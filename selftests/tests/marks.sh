@@ -1,0 +1,91 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Services by firewall mark and for any port, stateless, beside services of other
+# schedulers that IPVS prefers. Fails when they make entries, or take packets of
+# a service that comes first.
+
+. "$(dirname "$0")/../lib.sh"
+setup
+modprobe -q nf_tables
+
+lb nft -f - <<-NFT
+	table inet m {
+		chain pre {
+			type filter hook prerouting priority mangle;
+			ip daddr $VIP meta mark set 1
+			ip6 daddr $VIP6 meta mark set 2
+		}
+	}
+NFT
+lb ipvsadm -A -f 1 -s $SCHED
+lb ipvsadm -A -f 2 -6 -s $SCHED
+for n in 1 2 3 4; do
+	lb ipvsadm -a -f 1 -r 10.0.0.1$n:0 -g
+	lb ipvsadm -a -f 2 -6 -r "[fd00::1$n]:0" -g
+done
+settle
+result=$(short 60)
+eq "mark, IPv4: answered by all servers, no entry" \
+	"$(jq -c '[.answered, (.servers | length)]' <<<"$result") $(entries)" "[60,4] 0"
+result=$(short 60 --vip $VIP6)
+eq "mark, IPv6: answered by all servers, no entry" \
+	"$(jq -c '[.answered, (.servers | length)]' <<<"$result") $(entries)" "[60,4] 0"
+for n in 1 2 3 4; do serve $n udp $VIP 53; done
+result=$(short 60 --proto udp --port 53)
+eq "mark, UDP: answered by all servers, no entry" \
+	"$(jq -c '[.answered, (.servers | length)]' <<<"$result") $(entries)" "[60,4] 0"
+
+start_long 40 --first 1000
+lb ipvsadm -e -f 1 -r 10.0.0.11:0 -g -w 0
+eq "mark: drain: no connection breaks" "$(long_status .broken)" 0
+between "mark: drain: flows of moving slots have entries" "$(entries)" 1 39
+stop_long
+
+# IPVS prefers a service by mark, whatever its scheduler.
+lb ipvsadm -C
+service $SVC
+before=$(entries)
+short 20 --first 2000 >/dev/null
+eq "by address, marked packets: no entry" "$(($(entries) - before))" 0
+lb ipvsadm -A -f 1 -s rr
+lb ipvsadm -a -f 1 -r 10.0.0.11:0 -g
+before=$(entries)
+result=$(short 20 --first 3000)
+eq "a mark of another scheduler comes first" "$(jq .servers.rs1 <<<"$result")" 20
+ok "and makes its entries" test $(($(entries) - before)) = 20
+lb ipvsadm -D -f 1
+before=$(entries)
+result=$(short 20 --first 4000)
+eq "without it: no entry again" "$(jq .answered <<<"$result") $(($(entries) - before))" "20 0"
+
+# A service for all ports; ipvsadm makes such with persistence only.
+lb nft delete table inet m
+lb ipvsadm -C
+ok "any port: the service is made" lb python3 "$HERE/any_port.py"
+settle
+before=$(entries)
+result=$(short 60 --first 5000)
+eq "any port: answered by all servers, no entry" \
+	"$(jq -c '[.answered, (.servers | length)]' <<<"$result") $(($(entries) - before))" "[60,4] 0"
+lb ipvsadm -A -t $SVC -s rr
+lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -g
+before=$(entries)
+result=$(short 20 --first 6000)
+eq "a service for the port comes first, with its entries" \
+	"$(jq .servers.rs2 <<<"$result") $(($(entries) - before))" "20 20"
+lb ipvsadm -D -t $SVC
+
+# Several services on one address.
+lb ipvsadm -C
+for n in 1 2 3 4; do serve $n udp $VIP 80; done
+service $SVC
+lb ipvsadm -A -u $VIP:80 -s $SCHED
+lb ipvsadm -a -u $VIP:80 -r 10.0.0.13:80 -g
+lb ipvsadm -A -t $VIP:8080 -s $SCHED
+lb ipvsadm -a -t $VIP:8080 -r 10.0.0.11:8080 -g
+settle
+eq "UDP beside TCP on one port" "$(short 20 --proto udp | jq .servers.rs3)" 20
+eq "TCP beside UDP" "$(short 60 --first 7000 | jq '.servers | length')" 4
+eq "a port where nobody listens: refused by the server" \
+	"$(short 5 --port 8080 --timeout 10 | jq -c .errors)" '{"ConnectionRefusedError":5}'
