@@ -19,7 +19,10 @@ use crate::{
             Verdict, //
         },
         rcu::Reader,
-        service::Svc,
+        service::{
+            Method,
+            Svc, //
+        },
         skb::{
             IpHeader,
             Skb, //
@@ -37,16 +40,16 @@ use crate::{
             Word, //
         },
     },
-    registry::{
-        Key,
-        Services, //
-    },
+    registry::Services,
     service::{
         Server,
         Servers,
         Service, //
     },
 };
+
+/// The port that FTP servers open data connections from.
+const FTP_DATA: u16 = 20;
 
 /// A packet for a service of ours, and what its slot says.
 struct Arrival<'a> {
@@ -67,7 +70,16 @@ impl<'a> Arrival<'a> {
         if !skb.is_candidate() {
             return None;
         }
-        let flow = flow::parse(v6, skb)?;
+        Self::of(services, skb, flow::parse(v6, skb)?, rcu)
+    }
+
+    /// The same for a packet whose flow is known.
+    #[inline]
+    fn of(services: &'a Services, skb: &Skb<'_>, flow: Flow, rcu: Reader<'a>) -> Option<Self> {
+        // IPVS never balances what comes from here, see `ip_vs_schedule()`.
+        if flow.sport == FTP_DATA {
+            return None;
+        }
         let mark = skb.mark();
         let hit = services.find(&flow, mark, rcu)?;
         let service = hit.service;
@@ -257,13 +269,40 @@ impl<'a> Arrival<'a> {
     }
 }
 
+/// Takes a router's word that packets in a tunnel are too large. IPVS does so where it finds an
+/// entry; without one the way to the server would stay a hole for what a client sends. The next
+/// packet that is too large is answered by the transmitter, so that the client learns it, too.
+fn learn_mtu(services: &Services, skb: &Skb<'_>, rcu: Reader<'_>) {
+    let Some(said) = flow::too_large(skb).filter(|_| skb.is_candidate()) else {
+        return;
+    };
+    let Some(arrival) = Arrival::of(services, skb, said.flow, rcu) else {
+        return;
+    };
+    // Only a way that packets of this flow may have taken.
+    let taken = [arrival.word.old(), arrival.word.new()]
+        .into_iter()
+        .filter_map(|index| arrival.servers.get(index))
+        .filter(|server| server.express.method() == Method::Tunnel)
+        .filter_map(|server| server.express.dest(rcu))
+        .any(|dest| dest.addr() == said.server);
+    if taken {
+        skb.learn_mtu(arrival.svc.netns(), said.outer, said.mtu);
+    }
+}
+
 impl Doors for Services {
     #[inline]
     fn before(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
         match Arrival::new(self, &skb, v6, rcu) {
             Some(arrival) if arrival.word.stable() => arrival.stable(skb),
             Some(arrival) => arrival.unstable(skb),
-            None => Verdict::ACCEPT,
+            None => {
+                if !v6 {
+                    learn_mtu(self, &skb, rcu);
+                }
+                Verdict::ACCEPT
+            }
         }
     }
 

@@ -160,12 +160,12 @@ const WATCH: u64 = time::HZ;
 
 impl Services {
     fn new() -> impl PinInit<Self, Error> {
-        const NONE: AtomicU32 = AtomicU32::new(0);
+        let none = || [AtomicU32::new(0), AtomicU32::new(0)];
         try_pin_init!(Self {
             table: RcuCell::empty(),
-            by_addr: [NONE; 2],
-            by_mark: [NONE; 2],
-            any_port: NONE,
+            by_addr: none(),
+            by_mark: none(),
+            any_port: AtomicU32::new(0),
             synced: AtomicU64::new(0),
             work <- DelayedWork::new(),
         })

@@ -29,7 +29,7 @@ for option in table_size hash_key balance sched_name; do
 done
 
 # Everybody's table is the same, but for another key or size.
-clients() { short 40 --clients "$@" | jq -cS .clients; }
+clients() { short 40 --clients | jq -cS .clients; }
 modprobe ip_vs_mhs
 eq "the key is shown" "$(cat /sys/module/ip_vs_mhs/parameters/hash_key)" \
 	d308a385886a3f24447370032e8a1913

@@ -64,6 +64,20 @@ pub struct Flow {
     pub l4: usize,
 }
 
+/// A router's word that a packet which this host put into a tunnel was too large for the way to the
+/// server (RFC 1191).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLarge {
+    /// Where the tunnel ends.
+    pub server: Addr,
+    /// How many bytes the next hop takes.
+    pub mtu: u16,
+    /// Offset in bytes of the IP header that the router quotes, which this host had put in front.
+    pub outer: usize,
+    /// The flow of what is in the tunnel.
+    pub flow: Flow,
+}
+
 /// An IP header, and where it ends.
 struct Network {
     src: Addr,
@@ -82,6 +96,8 @@ const UDP: u8 = Proto::Udp as u8;
 const SCTP: u8 = Proto::Sctp as u8;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+const IPIP: u8 = 4;
+const GRE: u8 = 47;
 
 /// Reads the headers of an unfragmented packet, or of the packet that an ICMP error is about
 /// (RFC 792, RFC 4443); `None` for any other packet and for one that is cut short.
@@ -168,6 +184,59 @@ fn error<B: Bytes + ?Sized>(v6: bool, packet: &B, icmp: usize) -> Option<Flow> {
         kind: Kind::Error,
         l3,
         l4: net.l4,
+    })
+}
+
+/// Reads what an ICMP message says about a packet in an IPIP (RFC 2003), GRE (RFC 2784) or GUE
+/// tunnel over IPv4, with IPv4 in it; `None` for any other packet. The same headers as IPVS
+/// understands; IPv6 tunnels are left to the host, as there.
+pub fn too_large<B: Bytes + ?Sized>(packet: &B) -> Option<TooLarge> {
+    // Almost every packet ends here.
+    let [ICMP] = packet.read(9)? else {
+        return None;
+    };
+    let icmp = network(false, packet, 0).filter(|net| !net.fragment)?.l4;
+    let [3, 4, _, _, _, _, high, low]: [u8; 8] = packet.read(icmp)? else {
+        return None;
+    };
+    let outer = icmp.wrapping_add(8);
+    let tunnel = network(false, packet, outer)?;
+    let inner = match tunnel.proto {
+        IPIP => tunnel.l4,
+        GRE => match packet.read(tunnel.l4)? {
+            [0, 0, 8, 0] => tunnel.l4.wrapping_add(4),
+            // With a checksum.
+            [0x80, 0, 8, 0] => tunnel.l4.wrapping_add(8),
+            _ => return None,
+        },
+        UDP => {
+            // Version 0, data: the low bits say how many words of options follow.
+            let [options @ 0..=31, IPIP, _, _] = packet.read(tunnel.l4.wrapping_add(8))? else {
+                return None;
+            };
+            tunnel
+                .l4
+                .wrapping_add(12)
+                .wrapping_add(usize::from(options) * 4)
+        }
+        _ => return None,
+    };
+    let net = network(false, packet, inner)?;
+    let [sport, dport] = split(packet.read(net.l4)?);
+    Some(TooLarge {
+        server: tunnel.dst,
+        mtu: u16::from_be_bytes([high, low]),
+        outer,
+        flow: Flow {
+            src: net.src,
+            dst: net.dst,
+            sport,
+            dport,
+            proto: proto(net.proto)?,
+            kind: Kind::Other,
+            l3: inner,
+            l4: net.l4,
+        },
     })
 }
 

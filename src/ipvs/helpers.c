@@ -93,6 +93,20 @@ u32 mhs_skb_mark(const struct sk_buff *skb)
 	return skb->mark;
 }
 
+/* As ip_vs_in_icmp() does for tunnels; @skb is as before afterwards. */
+void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
+		       unsigned int offset, u32 mtu)
+{
+	unsigned int icmp = skb_network_offset(skb) + ip_hdrlen(skb);
+
+	if (nf_ip_checksum(skb, NF_INET_LOCAL_IN, icmp, IPPROTO_ICMP) ||
+	    !pskb_may_pull(skb, offset + sizeof(struct iphdr)))
+		return;
+	__skb_pull(skb, offset);
+	ipv4_update_pmtu(skb, ipvs->net, mtu, 0, 0);
+	__skb_push(skb, offset);
+}
+
 void mhs_dest_hold(struct ip_vs_dest *dest)
 {
 	ip_vs_dest_hold(dest);

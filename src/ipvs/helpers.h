@@ -43,6 +43,8 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 bool mhs_skb_is_candidate(const struct sk_buff *skb);
 u32 mhs_skb_network_offset(const struct sk_buff *skb);
 u32 mhs_skb_mark(const struct sk_buff *skb);
+void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
+		       unsigned int offset, u32 mtu);
 
 void mhs_dest_hold(struct ip_vs_dest *dest);
 void mhs_dest_put(struct ip_vs_dest *dest);

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    netns::Netns, //
+};
 use crate::pure::flow::{
     Bytes,
     Flow,
@@ -72,6 +75,15 @@ impl Skb<'_> {
     pub(crate) fn mark(&self) -> u32 {
         // SAFETY: By the type invariants `skb` is valid.
         unsafe { bindings::mhs_skb_mark(self.skb) }
+    }
+
+    /// The routes of the IPv4 packet whose header an ICMP message quotes at `offset` take at most
+    /// `mtu` bytes from now on. Nothing happens if the message is damaged.
+    pub(crate) fn learn_mtu(&self, netns: &Netns, offset: usize, mtu: u16) {
+        let offset = self.network.wrapping_add(offset) as u32;
+        // SAFETY: By the type invariants `skb` is valid, and no reference into its data is held;
+        // the function checks its length, and leaves it as it was.
+        unsafe { bindings::mhs_skb_learn_mtu(self.skb, netns.as_ptr(), offset, u32::from(mtu)) };
     }
 }
 
