@@ -24,8 +24,9 @@ WORK=$(mktemp -d)
 FAILED=0
 COUNT=0
 
-in_ns() { ip netns exec "$@"; }
-lb() { ip netns exec lb "$@"; }
+# Without the pipe to the live connections: daemons would keep it open, and it ends them.
+in_ns() { ip netns exec "$@" 9>&-; }
+lb() { in_ns lb "$@"; }
 
 # ok TEXT COMMAND...: one result, by the status of the command.
 ok() {

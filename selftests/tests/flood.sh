@@ -6,6 +6,8 @@
 # SYNs make entries in stable slots, or a full table refuses clients.
 
 . "$(dirname "$0")/../lib.sh"
+# User-mode Linux takes minutes for a million; the stock kernel, which is the judge, does not.
+if [[ ${MHS_GUEST-} == um ]]; then FLOOD=${FLOOD:-50000}; fi
 FLOOD=${FLOOD:-1000000}
 setup
 service $SVC
