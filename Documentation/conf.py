@@ -12,6 +12,8 @@ project = "ip_vs_mhs"
 copyright = "the ip_vs_mhs authors, GPL-2.0"
 version = release = re.search(r'^PACKAGE_VERSION="(.*)"$', (TOP / "dkms.conf").read_text(), re.M)[1]
 extensions = []
+# Most examples are commands; none is Python.
+highlight_language = "none"
 html_theme = "furo"
 html_title = "ip_vs_mhs"
 html_copy_source = False
