@@ -9,6 +9,7 @@ help:
 	@echo '  make demo             what the balancer does, beside in-tree mh'
 	@echo '  make test             everything that proves it'
 	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
+	@echo '  make doc              build/doc/index.html: the manual, from Documentation/'
 	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
 	@echo '  make clean-cache      remove kernels and roots from the cache'
 	@echo 'On Debian 13 with kernel headers and a Rust toolchain:'
@@ -35,7 +36,10 @@ test:
 lint:
 	scripts/lint
 
+doc:
+	scripts/doc
+
 clean-cache:
 	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
 
-.PHONY: help modules modules_install clean stock um demo test lint clean-cache
+.PHONY: help modules modules_install clean stock um demo test lint doc clean-cache
