@@ -15,7 +15,7 @@ service $SVC
 for n in 1 2 3 4; do ip -n rs$n route add blackhole default; done
 
 flood() {
-	in_ns client hping3 -q -S -p 80 --rand-source --flood -c "$1" $VIP >"$WORK/hping" 2>&1
+	in_ns client hping3 -q -S -p 80 --rand-source --faster -c "$1" $VIP >"$WORK/hping" 2>&1
 }
 # Segments that IPVS has counted for the service.
 seen() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $4 }'; }
