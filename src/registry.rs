@@ -244,8 +244,8 @@ impl Services {
 
     /// Whether any entry may have arrived from another balancer, rather than been made here.
     #[inline]
-    pub(crate) fn may_have_received(&self, netns: &Netns) -> bool {
-        self.synced.load(Ordering::Relaxed) != 0 || netns.settings().receives_entries()
+    pub(crate) fn may_have_received(&self) -> bool {
+        self.synced.load(Ordering::Relaxed) != 0
     }
 
     fn note(&self, key: &Key, add: bool) {

@@ -187,14 +187,19 @@ fn error<B: Bytes + ?Sized>(v6: bool, packet: &B, icmp: usize) -> Option<Flow> {
     })
 }
 
+/// Whether an IPv4 packet is an ICMP message.
+#[inline]
+pub fn is_icmp<B: Bytes + ?Sized>(packet: &B) -> bool {
+    packet.read(9) == Some([ICMP])
+}
+
 /// Reads what an ICMP message says about a packet in an IPIP (RFC 2003), GRE (RFC 2784) or GUE
 /// tunnel over IPv4, with IPv4 in it; `None` for any other packet. The same headers as IPVS
 /// understands; IPv6 tunnels are left to the host, as there.
 pub fn too_large<B: Bytes + ?Sized>(packet: &B) -> Option<TooLarge> {
-    // Almost every packet ends here.
-    let [ICMP] = packet.read(9)? else {
+    if !is_icmp(packet) {
         return None;
-    };
+    }
     let icmp = network(false, packet, 0).filter(|net| !net.fragment)?.l4;
     let [3, 4, _, _, _, _, high, low]: [u8; 8] = packet.read(icmp)? else {
         return None;

@@ -19,11 +19,12 @@
 #define MHS_IPVS_CONNTRACK	0x2	/* net.ipv4.vs.conntrack */
 #define MHS_IPVS_SYNC_BACKUP	0x4	/* a sync daemon receives entries */
 #define MHS_IPVS_EXPIRE_NODEST	0x8	/* net.ipv4.vs.expire_nodest_conn */
+#define MHS_IPVS_SYNC_MASTER	0x10	/* a sync daemon sends entries */
+#define MHS_IPVS_DROPS		0x20	/* net.ipv4.vs.drop_packet at work */
 
-/* Just before IPVS in LOCAL_IN, and just after it. */
+/* Just before IPVS in LOCAL_IN. */
 enum mhs_door {
-	MHS_DOOR_ONE = NF_IP_PRI_NAT_SRC - 3,
-	MHS_DOOR_TWO = NF_IP_PRI_NAT_SRC,
+	MHS_DOOR = NF_IP_PRI_NAT_SRC - 3,
 };
 
 /* Load options, see params.c. */
