@@ -305,8 +305,8 @@ impl<'a> Arrival<'a> {
 /// entry; without one the way to the server would stay a hole for what a client sends. The next
 /// packet that is too large is answered by the transmitter, so that the client learns it, too.
 #[cold]
-fn learn_mtu(services: &Services, skb: &Skb<'_>, mark: u32, rcu: Reader<'_>) {
-    let Some(said) = flow::too_large(skb) else {
+fn learn_mtu(services: &Services, skb: &mut Skb<'_>, mark: u32, rcu: Reader<'_>) {
+    let Some(said) = flow::too_large(&*skb) else {
         return;
     };
     let Some(arrival) = Arrival::new(services, said.flow, mark, rcu) else {
@@ -326,7 +326,7 @@ fn learn_mtu(services: &Services, skb: &Skb<'_>, mark: u32, rcu: Reader<'_>) {
 
 impl Doors for Services {
     #[inline(always)]
-    fn arrive(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
+    fn arrive(&self, mut skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
         if !skb.is_candidate() {
             return Verdict::ACCEPT;
         }
@@ -337,7 +337,7 @@ impl Doors for Services {
             Some(arrival) => arrival.look_up(skb),
             None => {
                 if !v6 && flow::is_icmp(&skb) {
-                    learn_mtu(self, &skb, mark, rcu);
+                    learn_mtu(self, &mut skb, mark, rcu);
                 }
                 Verdict::ACCEPT
             }

@@ -294,7 +294,7 @@ impl Service {
     }
 
     /// The slot of a client, which counts as used from now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, with_port: bool, client: &Addr, port: u16) -> u32 {
         let port = with_port.then_some(port);
         let slot = hash::slot(hash::client(&self.key, client, port), self.size);

@@ -6,11 +6,18 @@ use super::hash::Addr;
 
 /// The bytes of a packet from its IP header on.
 pub trait Bytes {
+    /// `N` bytes from `offset` where they are, or `None` if they are not in one piece.
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+
     /// `N` bytes from `offset`, or `None` if the packet ends before.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 }
 
 impl Bytes for [u8] {
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.get(offset..)?.first_chunk()
+    }
+
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.get(offset..)?.first_chunk().copied()
     }
@@ -101,21 +108,79 @@ const GRE: u8 = 47;
 
 /// Reads the headers of an unfragmented packet, or of the packet that an ICMP error is about
 /// (RFC 792, RFC 4443); `None` for any other packet and for one that is cut short.
-#[inline]
+#[inline(always)]
 pub fn parse<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
+    match plain(v6, packet) {
+        Some(flow) => Some(flow),
+        None => parse_slowly(v6, packet),
+    }
+}
+
+/// TCP or UDP without IP options, extension headers and fragments, both headers in one piece: what
+/// almost every packet is. Says the same as [`parse_slowly`], and is laid out for speed.
+#[inline(always)]
+fn plain<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
+    let (src, dst, number, l4) = if v6 {
+        let head: &[u8; 40] = packet.view(0)?;
+        if head[0] >> 4 != 6 {
+            return None;
+        }
+        let (src, dst) = head.split_at(8).1.split_at(16);
+        let (src, dst) = (Addr::V6(*src.first_chunk()?), Addr::V6(*dst.first_chunk()?));
+        (src, dst, head[6], 40)
+    } else {
+        let head: &[u8; 20] = packet.view(0)?;
+        if head[0] != 0x45 || u16::from_be_bytes([head[6], head[7]]) & 0x3fff != 0 {
+            return None;
+        }
+        let src = Addr::V4([head[12], head[13], head[14], head[15]]);
+        let dst = Addr::V4([head[16], head[17], head[18], head[19]]);
+        (src, dst, head[9], 20)
+    };
+    let (ports, proto, kind) = match number {
+        TCP => {
+            let head: &[u8; 20] = packet.view(l4)?;
+            (*head.first_chunk()?, Proto::Tcp, tcp_kind(head[13]))
+        }
+        UDP => {
+            let head: &[u8; 8] = packet.view(l4)?;
+            (*head.first_chunk()?, Proto::Udp, Kind::Other)
+        }
+        _ => return None,
+    };
+    let [sport, dport] = split(ports);
+    Some(Flow {
+        src,
+        dst,
+        sport,
+        dport,
+        proto,
+        kind,
+        l3: 0,
+        l4,
+    })
+}
+
+#[inline]
+fn tcp_kind(flags: u8) -> Kind {
+    let (syn, rst, ack) = (flags & 2 != 0, flags & 4 != 0, flags & 16 != 0);
+    if rst {
+        Kind::Abort
+    } else if syn && !ack {
+        Kind::New
+    } else {
+        Kind::Other
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn parse_slowly<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
     let net = network(v6, packet, 0).filter(|net| !net.fragment)?;
     let (ports, kind) = match net.proto {
         TCP => {
             let head: [u8; 20] = packet.read(net.l4)?;
-            let (syn, rst, ack) = (head[13] & 2 != 0, head[13] & 4 != 0, head[13] & 16 != 0);
-            let kind = if rst {
-                Kind::Abort
-            } else if syn && !ack {
-                Kind::New
-            } else {
-                Kind::Other
-            };
-            ([head[0], head[1], head[2], head[3]], kind)
+            ([head[0], head[1], head[2], head[3]], tcp_kind(head[13]))
         }
         UDP => {
             let head: [u8; 8] = packet.read(net.l4)?;
@@ -157,6 +222,7 @@ fn proto(number: u8) -> Option<Proto> {
     }
 }
 
+#[inline]
 fn split([a, b, c, d]: [u8; 4]) -> [u16; 2] {
     [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
 }

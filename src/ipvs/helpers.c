@@ -81,21 +81,15 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 	return false;
 }
 
-/* What ip_vs_in_hook() asks of a packet before it looks at the headers. */
-bool mhs_skb_is_candidate(const struct sk_buff *skb)
+/* In one go, since each call costs as much as what it is for. */
+struct mhs_skb_look mhs_skb_look(const struct sk_buff *skb)
 {
-	return !skb->ipvs_property && skb->pkt_type == PACKET_HOST &&
-	       skb_dst(skb);
-}
-
-u32 mhs_skb_network_offset(const struct sk_buff *skb)
-{
-	return skb_network_offset(skb);
-}
-
-u32 mhs_skb_mark(const struct sk_buff *skb)
-{
-	return skb->mark;
+	return (struct mhs_skb_look) {
+		.mark = skb->mark,
+		.network = skb_network_offset(skb),
+		.candidate = !skb->ipvs_property &&
+			     skb->pkt_type == PACKET_HOST && skb_dst(skb),
+	};
 }
 
 /* As ip_vs_in_icmp() does for tunnels; @skb is as before afterwards. */
@@ -166,15 +160,16 @@ static void mhs_stats_add(struct ip_vs_stats *stats, unsigned int bytes,
 	u64_stats_update_end(&s->syncp);
 }
 
-/* The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. */
+/*
+ * The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. Packets come
+ * to the doors in softirqs only, unlike to IPVS, so those need not be kept out.
+ */
 void mhs_stats_packet(struct ip_vs_dest *dest, struct ip_vs_service *svc,
 		      unsigned int bytes, bool is_new)
 {
-	local_bh_disable();
 	mhs_stats_add(&dest->stats, bytes, is_new);
 	mhs_stats_add(&svc->stats, bytes, is_new);
 	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
-	local_bh_enable();
 }
 
 void mhs_local_bh_disable(void)

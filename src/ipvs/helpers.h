@@ -41,9 +41,14 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 		      const union nf_inet_addr *addr, __be16 port,
 		      bool any_port);
 
-bool mhs_skb_is_candidate(const struct sk_buff *skb);
-u32 mhs_skb_network_offset(const struct sk_buff *skb);
-u32 mhs_skb_mark(const struct sk_buff *skb);
+/* What is to be known of a packet before its headers are looked at. */
+struct mhs_skb_look {
+	u32 mark;
+	u16 network;	/* offset of the IP header */
+	bool candidate;	/* what ip_vs_in_hook() asks for */
+};
+
+struct mhs_skb_look mhs_skb_look(const struct sk_buff *skb);
 void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
 		       unsigned int offset, u32 mtu);
 
