@@ -64,9 +64,23 @@ static struct dentry *bench_dir;
  * Instructions that do nothing, for a tracer to know where the measured window
  * begins and ends, and when all windows of a run are over.
  */
-#define BENCH_WINDOW_BEGIN()	asm volatile("nopl 0x6d687301(%%rax)" ::: "memory")
-#define BENCH_WINDOW_END()	asm volatile("nopl 0x6d687302(%%rax)" ::: "memory")
-#define BENCH_RUN_END()		asm volatile("nopl 0x6d687303(%%rax)" ::: "memory")
+static __always_inline void bench_mark_begin(void)
+{
+	if (bench.trace)
+		asm volatile("nopl 0x6d687301(%%rax)" ::: "memory");
+}
+
+static __always_inline void bench_mark_end(void)
+{
+	if (bench.trace)
+		asm volatile("nopl 0x6d687302(%%rax)" ::: "memory");
+}
+
+static __always_inline void bench_mark_over(void)
+{
+	if (bench.trace)
+		asm volatile("nopl 0x6d687303(%%rax)" ::: "memory");
+}
 
 static struct sk_buff *bench_packet(struct net_device *dev, u32 flow)
 {
@@ -98,12 +112,10 @@ static u64 bench_window(u32 n)
 
 	local_bh_disable();
 	begin = rdtsc_ordered();
-	if (bench.trace)
-		BENCH_WINDOW_BEGIN();
+	bench_mark_begin();
 	for (i = 0; i < n; i++)
 		netif_receive_skb(bench.skbs[i]);
-	if (bench.trace)
-		BENCH_WINDOW_END();
+	bench_mark_end();
 	end = rdtsc_ordered();
 	local_bh_enable();
 	return end - begin;
@@ -156,8 +168,7 @@ static int bench_run(u32 batches)
 	if (!err)
 		bench.batches = batches;
 	dev_put(dev);
-	if (bench.trace)
-		BENCH_RUN_END();
+	bench_mark_over();
 	return err;
 }
 

@@ -8,14 +8,19 @@ there. To have another row, yield it; to have another state, write a scene and a
 import time
 
 import network
+import symbols
 from injector import summary
 from network import VIP, VIP6, ipvsadm, server
 
 BATCH, BATCHES = 64, 48
-# Packets of a row.
-COUNT = BATCH * BATCHES
-# Flows whose packets are received before something is measured, so that all that grows has grown.
+# Where memory is allocated, larger ones, since the allocator has more to do every so many times.
+ONCE_BATCH, ONCE_BATCHES = 256, 12
+COUNT = ONCE_BATCH * ONCE_BATCHES
+# Flows whose packets are received before something is measured.
 WARM = 4 * BATCH
+# Entries there are before any is measured: the table of entries grows beyond each power of two, and
+# while it does all costs more. From here to twice as many it does not.
+FILL = 8192 + BATCH
 # Flows of a row that measures what happens to them again and again.
 LIVE = 1024
 
@@ -36,18 +41,24 @@ class Bench:
         """What packets of LIVE flows cost that came before."""
         self.injector.pass_over(packet, LIVE, first)
         self.injector.pass_over(packet, LIVE, first)
-        return self._row(name, packet, BATCHES, first, LIVE, notes)
+        return self._row(name, packet, (BATCHES, first, LIVE, BATCH), notes)
 
     def once(self, name, packet, first=0, **notes):
         """What the first packets of flows cost: of WARM + COUNT flows, from `first` on."""
         self.injector.pass_over(packet, WARM, first)
-        return self._row(name, packet, BATCHES, first + WARM, COUNT, notes)
+        run = (ONCE_BATCHES, first + WARM, COUNT, ONCE_BATCH)
+        return self._row(name, packet, run, notes)
 
-    def _row(self, name, packet, batches, first, flows, notes):
+    def fill(self, packet):
+        """Makes entries of the first FILL flows, and waits until their table has grown."""
+        self.injector.pass_over(packet, FILL)
+        settle()
+
+    def _row(self, name, packet, run, notes):
         before = network.entries() if "conn_tab_bits" in notes else None
         with self.injector.traced(name in self.trace):
-            counts = self.injector.receive(packet, batches, first, flows, BATCH)
-        row = {"name": name, **summary(counts), "batch": BATCH, **notes}
+            counts = self.injector.receive(packet, *run)
+        row = {"name": name, **summary(counts), "batch": run[-1], **notes}
         if before is not None:
             row["entries"] = [before, network.entries()]
         return row
@@ -85,16 +96,22 @@ def forwarding_with_ipvs(bench):
     yield bench.again("forward_ipvs", bench.frames.ack(server(0)))
 
 
+def name_of(scheduler, bits):
+    return scheduler if bits == 20 else f"{scheduler}_bits{bits}"
+
+
 def stateful(scheduler, bits):
     def scene(bench):
         network.load_ipvs(conn_tab_bits=bits)
         service(TCP, scheduler, 8)
-        name = scheduler if bits == 20 else f"{scheduler}_bits{bits}"
+        name = name_of(scheduler, bits)
         syn, ack = bench.frames.syn(VIP), bench.frames.ack(VIP)
-        yield bench.once(f"{name}_new", syn, conn_tab_bits=bits)
+        bench.fill(syn)
+        yield bench.once(f"{name}_new", syn, FILL, conn_tab_bits=bits)
         bench.injector.pass_over(ack, LIVE)
         yield bench.again(f"{name}_existing", ack, conn_tab_bits=bits)
 
+    scene.__name__ = name_of(scheduler, bits)
     scene.__doc__ = f"In-tree {scheduler}, with a table of entries of 2^{bits} buckets at most."
     return scene
 
@@ -141,23 +158,23 @@ def unstable(bench):
     syn, ack = bench.frames.syn(VIP), bench.frames.ack(VIP)
     flows = WARM + COUNT
     # All the slots that are to be unstable have something to protect.
-    bench.injector.pass_over(syn, 2 * flows)
+    bench.injector.pass_over(syn, FILL + 2 * flows + LIVE)
     service(TCP, None, 8, first=8)
     for number in range(8):
-        network.run("ipvsadm", "-e", *TCP.split(), "-r", server(number) + ":80", "-g", "-w", "0")
+        network.run("ipvsadm", "-e", *TCP.split(), "-r", f"{server(number)}:80", "-g", "-w", "0")
     settle()
     expect_entries(0)
-    yield bench.once("mhs_unstable_syn", syn, conn_tab_bits=20)
-    expect_entries(flows)
-    yield bench.once("mhs_unstable_ack", ack, flows, conn_tab_bits=20)
-    expect_entries(2 * flows)
-    # The flows of the SYNs.
-    yield bench.again("mhs_pinned_ack", ack, conn_tab_bits=20)
-    # Those of the ACKs.
-    yield bench.again("mhs_pinned_old_ack", ack, flows, conn_tab_bits=20)
-    # What never makes an entry, of flows that have none.
-    yield bench.again("mhs_unstable_rst", bench.frames.rst(VIP), 2 * flows, conn_tab_bits=20)
-    expect_entries(2 * flows)
+    bench.fill(syn)
+    by_syn, by_ack, none = FILL, FILL + flows, FILL + 2 * flows
+    yield bench.once("mhs_unstable_syn", syn, by_syn, conn_tab_bits=20)
+    expect_entries(by_ack)
+    yield bench.once("mhs_unstable_ack", ack, by_ack, conn_tab_bits=20)
+    expect_entries(none)
+    yield bench.again("mhs_pinned_ack", ack, by_syn, conn_tab_bits=20)
+    yield bench.again("mhs_pinned_old_ack", ack, by_ack, conn_tab_bits=20)
+    # What never makes an entry.
+    yield bench.again("mhs_unstable_rst", bench.frames.rst(VIP), none, conn_tab_bits=20)
+    expect_entries(none)
 
 
 def expect_entries(number):
@@ -178,3 +195,22 @@ SCENES = [
     unstable,
 ]
 QUICK = [forwarding, stateful("mh", 20), stable, unstable]
+
+
+def figures(injector, frames, options):
+    """The rows of all scenes, or of those with the names in `options.scene`."""
+    bench = Bench(injector, frames, options.trace)
+    left = set(options.trace)
+    for scene in QUICK if options.quick else SCENES:
+        if options.scene and scene.__name__ not in options.scene:
+            continue
+        for row in scene(bench):
+            yield {"row": row}
+            if row["name"] in left:
+                left.remove(row["name"])
+                yield symbols.of_modules(row["name"])
+                if not left:
+                    yield symbols.of_kernel()
+                    return
+    if left:
+        raise SystemExit(f"error: no row {', '.join(left)}")
