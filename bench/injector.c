@@ -35,6 +35,8 @@
 #include <linux/unaligned.h>
 #include <net/checksum.h>
 
+#include "mhs_bench.h"
+
 #define MAX_BATCH	1024
 #define MAX_BATCHES	65536
 #define MAX_FRAME	256
@@ -45,7 +47,7 @@ static struct {
 	u8 packet[MAX_FRAME];
 	u32 len;
 	char device[IFNAMSIZ];
-	u32 vary, checksum, first, flows, batch, trace;
+	u32 vary, checksum, first, flows, batch;
 	/* The flow of the next packet, counted from first. */
 	u32 next;
 	u64 *counts;
@@ -60,27 +62,7 @@ static struct {
 
 static struct dentry *bench_dir;
 
-/*
- * Instructions that do nothing, for a tracer to know where the measured window
- * begins and ends, and when all windows of a run are over.
- */
-static __always_inline void bench_mark_begin(void)
-{
-	if (bench.trace)
-		asm volatile("nopl 0x6d687301(%%rax)" ::: "memory");
-}
-
-static __always_inline void bench_mark_end(void)
-{
-	if (bench.trace)
-		asm volatile("nopl 0x6d687302(%%rax)" ::: "memory");
-}
-
-static __always_inline void bench_mark_over(void)
-{
-	if (bench.trace)
-		asm volatile("nopl 0x6d687303(%%rax)" ::: "memory");
-}
+u32 bench_trace;
 
 static struct sk_buff *bench_packet(struct net_device *dev, u32 flow)
 {
@@ -301,15 +283,17 @@ static int __init mhs_bench_init(void)
 	debugfs_create_u32("first", 0600, bench_dir, &bench.first);
 	debugfs_create_u32("flows", 0600, bench_dir, &bench.flows);
 	debugfs_create_u32("batch", 0600, bench_dir, &bench.batch);
-	debugfs_create_u32("trace", 0600, bench_dir, &bench.trace);
+	debugfs_create_u32("trace", 0600, bench_dir, &bench_trace);
 	debugfs_create_file("drop", 0200, bench_dir, NULL, &drop_fops);
 	debugfs_create_file("run", 0600, bench_dir, NULL, &run_fops);
+	meter_init(bench_dir);
 	return 0;
 }
 
 static void __exit mhs_bench_exit(void)
 {
 	debugfs_remove_recursive(bench_dir);
+	meter_exit();
 	if (bench.drop)
 		nf_unregister_net_hook(&init_net, &drop_ops);
 	kvfree(bench.counts);
