@@ -8,6 +8,8 @@ help:
 	@echo 'On this machine, in guests, nothing to set up (KERNEL=7.3 or 7.2):'
 	@echo '  make demo             what the balancer does, beside in-tree mh'
 	@echo '  make test             everything that proves it'
+	@echo '  make bench            what it costs: build/bench.json and the figures of'
+	@echo '                        Documentation/performance.rst (scripts/bench has more)'
 	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
 	@echo '  make doc              build/doc/index.html: the manual, from Documentation/'
 	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
@@ -33,6 +35,9 @@ demo: stock
 test:
 	scripts/test
 
+bench:
+	scripts/bench
+
 lint:
 	scripts/lint
 
@@ -42,4 +47,4 @@ doc:
 clean-cache:
 	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
 
-.PHONY: help modules modules_install clean stock um demo test lint doc clean-cache
+.PHONY: help modules modules_install clean stock um demo test bench lint doc clean-cache

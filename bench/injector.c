@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Feeds packets to the receive path and counts what they cost.
+ *
+ * A batch of packets is made beforehand from one frame, each for another flow.
+ * Then the clock is read, all of them are received, and the clock is read again.
+ * The clock is the time stamp counter: under QEMU's -icount shift=0 it counts
+ * instructions.
+ *
+ * In debugfs, in mhs_bench/:
+ *   packet    the frame, from its Ethernet header on
+ *   device    the network device that it seems to come from
+ *   vary      where in the frame is the 32-bit word that the number of the flow
+ *             is added to
+ *   checksum  where in the frame is the checksum of the IPv4 header that has that
+ *             word; 0 if none has
+ *   first     the number of the first flow
+ *   flows     how many there are, before the first has its turn again
+ *   batch     packets in a batch
+ *   trace     whether a tracer is to take note of what follows
+ *   drop      whether packets are dropped in LOCAL_IN, where the first door of
+ *             ip_vs_mhs would stand
+ *   run       write a number of batches to have them received; read the counts
+ */
+#include <linux/debugfs.h>
+#include <linux/etherdevice.h>
+#include <linux/ip.h>
+#include <linux/module.h>
+#include <linux/netdevice.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/timex.h>
+#include <linux/unaligned.h>
+#include <net/checksum.h>
+
+#include "mhs_bench.h"
+
+#define MAX_BATCH	1024
+#define MAX_BATCHES	65536
+#define MAX_FRAME	256
+
+static struct {
+	/* Protects everything here. */
+	struct mutex lock;
+	u8 packet[MAX_FRAME];
+	u32 len;
+	char device[IFNAMSIZ];
+	u32 vary, checksum, first, flows, batch;
+	/* The flow of the next packet, counted from first. */
+	u32 next;
+	u64 *counts;
+	u32 batches;
+	bool drop;
+	struct sk_buff *skbs[MAX_BATCH];
+} bench = {
+	.lock = __MUTEX_INITIALIZER(bench.lock),
+	.flows = 1,
+	.batch = 64,
+};
+
+static struct dentry *bench_dir;
+
+u32 bench_trace;
+
+static struct sk_buff *bench_packet(struct net_device *dev, u32 flow)
+{
+	struct sk_buff *skb = netdev_alloc_skb_ip_align(dev, bench.len);
+	u8 *data;
+
+	if (!skb)
+		return NULL;
+	data = skb_put_data(skb, bench.packet, bench.len);
+	if (bench.vary) {
+		__be32 *word = (__be32 *)(data + bench.vary);
+		__be32 before = get_unaligned(word);
+		__be32 after = cpu_to_be32(be32_to_cpu(before) + flow);
+
+		put_unaligned(after, word);
+		if (bench.checksum)
+			csum_replace4((__sum16 *)(data + bench.checksum),
+				      before, after);
+	}
+	skb->protocol = eth_type_trans(skb, dev);
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+	return skb;
+}
+
+static u64 bench_window(u32 n)
+{
+	u64 begin, end;
+	u32 i;
+
+	local_bh_disable();
+	begin = rdtsc_ordered();
+	bench_mark_begin();
+	for (i = 0; i < n; i++)
+		netif_receive_skb(bench.skbs[i]);
+	bench_mark_end();
+	end = rdtsc_ordered();
+	local_bh_enable();
+	return end - begin;
+}
+
+static int bench_batch(struct net_device *dev, u64 *count)
+{
+	u32 i, n = bench.batch;
+
+	for (i = 0; i < n; i++) {
+		bench.skbs[i] = bench_packet(dev, bench.first + bench.next);
+		if (!bench.skbs[i])
+			goto no_memory;
+		bench.next = (bench.next + 1) % bench.flows;
+	}
+	*count = bench_window(n);
+	return 0;
+
+no_memory:
+	while (i--)
+		kfree_skb(bench.skbs[i]);
+	return -ENOMEM;
+}
+
+static int bench_run(u32 batches)
+{
+	struct net_device *dev;
+	int err = 0;
+	u32 i;
+
+	if (!batches || batches > MAX_BATCHES ||
+	    !bench.batch || bench.batch > MAX_BATCH || !bench.flows ||
+	    bench.len < ETH_HLEN + sizeof(struct iphdr) ||
+	    bench.vary > bench.len - sizeof(u32) ||
+	    bench.checksum > bench.len - sizeof(u16))
+		return -EINVAL;
+	kvfree(bench.counts);
+	bench.batches = 0;
+	bench.next = 0;
+	bench.counts = kvcalloc(batches, sizeof(*bench.counts), GFP_KERNEL);
+	if (!bench.counts)
+		return -ENOMEM;
+	dev = dev_get_by_name(&init_net, bench.device);
+	if (!dev)
+		return -ENODEV;
+	for (i = 0; i < batches && !err; i++) {
+		err = bench_batch(dev, &bench.counts[i]);
+		cond_resched();
+	}
+	if (!err)
+		bench.batches = batches;
+	dev_put(dev);
+	bench_mark_over();
+	return err;
+}
+
+static ssize_t run_write(struct file *file, const char __user *from,
+			 size_t len, loff_t *pos)
+{
+	u32 batches;
+	int err = kstrtou32_from_user(from, len, 0, &batches);
+
+	if (err)
+		return err;
+	mutex_lock(&bench.lock);
+	err = bench_run(batches);
+	mutex_unlock(&bench.lock);
+	return err ? err : len;
+}
+
+static int run_show(struct seq_file *seq, void *unused)
+{
+	u32 i;
+
+	mutex_lock(&bench.lock);
+	for (i = 0; i < bench.batches; i++)
+		seq_printf(seq, "%llu\n", bench.counts[i]);
+	mutex_unlock(&bench.lock);
+	return 0;
+}
+
+static int run_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, run_show, NULL);
+}
+
+static const struct file_operations run_fops = {
+	.owner = THIS_MODULE,
+	.open = run_open,
+	.read = seq_read,
+	.write = run_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
+static ssize_t packet_write(struct file *file, const char __user *from,
+			    size_t len, loff_t *pos)
+{
+	ssize_t err = 0;
+
+	if (len > MAX_FRAME)
+		return -EMSGSIZE;
+	mutex_lock(&bench.lock);
+	if (copy_from_user(bench.packet, from, len))
+		err = -EFAULT;
+	else
+		bench.len = len;
+	mutex_unlock(&bench.lock);
+	return err ? err : len;
+}
+
+static const struct file_operations packet_fops = {
+	.owner = THIS_MODULE,
+	.write = packet_write,
+};
+
+static ssize_t device_write(struct file *file, const char __user *from,
+			    size_t len, loff_t *pos)
+{
+	char name[IFNAMSIZ] = {};
+
+	if (len >= sizeof(name))
+		return -EINVAL;
+	if (copy_from_user(name, from, len))
+		return -EFAULT;
+	mutex_lock(&bench.lock);
+	strscpy(bench.device, strim(name));
+	mutex_unlock(&bench.lock);
+	return len;
+}
+
+static const struct file_operations device_fops = {
+	.owner = THIS_MODULE,
+	.write = device_write,
+};
+
+static unsigned int bench_drop(void *priv, struct sk_buff *skb,
+			       const struct nf_hook_state *state)
+{
+	return NF_DROP;
+}
+
+static const struct nf_hook_ops drop_ops = {
+	.hook = bench_drop,
+	.pf = NFPROTO_IPV4,
+	.hooknum = NF_INET_LOCAL_IN,
+	.priority = NF_IP_PRI_NAT_SRC - 3,
+};
+
+static ssize_t drop_write(struct file *file, const char __user *from,
+			  size_t len, loff_t *pos)
+{
+	bool drop;
+	int err = kstrtobool_from_user(from, len, &drop);
+
+	if (err)
+		return err;
+	mutex_lock(&bench.lock);
+	if (drop && !bench.drop)
+		err = nf_register_net_hook(&init_net, &drop_ops);
+	else if (!drop && bench.drop)
+		nf_unregister_net_hook(&init_net, &drop_ops);
+	if (!err)
+		bench.drop = drop;
+	mutex_unlock(&bench.lock);
+	return err ? err : len;
+}
+
+static const struct file_operations drop_fops = {
+	.owner = THIS_MODULE,
+	.write = drop_write,
+};
+
+static int __init mhs_bench_init(void)
+{
+	bench_dir = debugfs_create_dir("mhs_bench", NULL);
+	if (IS_ERR(bench_dir))
+		return PTR_ERR(bench_dir);
+	debugfs_create_file("packet", 0200, bench_dir, NULL, &packet_fops);
+	debugfs_create_file("device", 0200, bench_dir, NULL, &device_fops);
+	debugfs_create_u32("vary", 0600, bench_dir, &bench.vary);
+	debugfs_create_u32("checksum", 0600, bench_dir, &bench.checksum);
+	debugfs_create_u32("first", 0600, bench_dir, &bench.first);
+	debugfs_create_u32("flows", 0600, bench_dir, &bench.flows);
+	debugfs_create_u32("batch", 0600, bench_dir, &bench.batch);
+	debugfs_create_u32("trace", 0600, bench_dir, &bench_trace);
+	debugfs_create_file("drop", 0200, bench_dir, NULL, &drop_fops);
+	debugfs_create_file("run", 0600, bench_dir, NULL, &run_fops);
+	meter_init(bench_dir);
+	return 0;
+}
+
+static void __exit mhs_bench_exit(void)
+{
+	debugfs_remove_recursive(bench_dir);
+	meter_exit();
+	if (bench.drop)
+		nf_unregister_net_hook(&init_net, &drop_ops);
+	kvfree(bench.counts);
+}
+
+module_init(mhs_bench_init);
+module_exit(mhs_bench_exit);
+
+MODULE_DESCRIPTION("Feeds packets to the receive path and counts what they cost");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest as a balancer: two dummy devices, IPVS on what lies between.
+
+    in0: the packets of clients, 172.16.0.0/12 and fd01::/64, seem to come from here
+    lo:  the virtual addresses 10.9.0.100 and fd09::100
+    out0: the servers 10.0.0.2, .3 ... and fd00::2, ::3 ..., all of them known neighbours
+"""
+
+import subprocess
+from pathlib import Path
+
+from packets import CLIENTS, CLIENTS6, ROUTER
+
+VIP = "10.9.0.100"
+VIP6 = "fd09::100"
+
+
+def run(*words, stdin=None):
+    """Runs a command; what it says is for whom it failed."""
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def sysctl(name, value):
+    Path("/proc/sys", *name.split(".")).write_text(f"{value}\n")
+
+
+def server(number, v6=False):
+    """The address of a server, counted from 0."""
+    high, low = divmod(number, 250)
+    return f"fd00::{high:x}:{low + 2:x}" if v6 else f"10.0.{high}.{low + 2}"
+
+
+def setup(servers=16):
+    """Makes the network; returns the hardware address of in0."""
+    for module in ("dummy", "mhs_bench"):
+        run("modprobe", module)
+    for path in Path("/proc/sys/net/ipv4/conf").glob("*/rp_filter"):
+        path.write_text("0\n")
+    for name in ("default", "all"):
+        sysctl(f"net.ipv6.conf.{name}.accept_dad", 0)
+    sysctl("net.ipv4.ip_forward", 1)
+    sysctl("net.ipv6.conf.all.forwarding", 1)
+    run("ip", "-batch", "-", stdin=f"""
+        link add in0 type dummy
+        link add out0 type dummy
+        link set in0 arp on up
+        link set out0 arp on up
+        addr add 10.0.0.1/16 dev out0
+        addr add fd00::1/64 dev out0 nodad
+        addr add {VIP}/32 dev lo
+        addr add {VIP6}/128 dev lo nodad
+        route add {CLIENTS} dev in0
+        route add {ROUTER}/32 dev in0
+        route add {CLIENTS6} dev in0
+    """)
+    neighbours(0, servers)
+    return bytes.fromhex(Path("/sys/class/net/in0/address").read_text().strip().replace(":", ""))
+
+
+def neighbours(first, end):
+    """Says where servers are."""
+    lines = []
+    for number in range(first, end):
+        mac = f"02:00:00:01:{number >> 8:02x}:{number & 255:02x}"
+        for v6 in (False, True):
+            lines.append(f"neigh replace {server(number, v6)} lladdr {mac} nud permanent dev out0")
+    run("ip", "-batch", "-", stdin="\n".join(lines))
+
+
+def load_ipvs(**options):
+    """Loads IPVS anew, with no service and no entry."""
+    unload_ipvs()
+    run("modprobe", "ip_vs", *(f"{name}={value}" for name, value in options.items()))
+    # A thread that adds up statistics now and then measures nothing here.
+    sysctl("net.ipv4.vs.run_estimation", 0)
+    run("ipvsadm", "--set", "900", "120", "300")
+
+
+def unload_ipvs():
+    if Path("/sys/module/ip_vs").exists():
+        run("ipvsadm", "-C")
+        run("modprobe", "-r", "-a", *(
+            name
+            for name in ("ip_vs_mhs", "ip_vs_mh", "ip_vs_sh")
+            if Path("/sys/module", name).exists()
+        ), "ip_vs")
+
+
+def ipvsadm(*lines):
+    """Restores services and servers from lines such as ipvsadm -S prints."""
+    run("ipvsadm", "-R", stdin="\n".join(lines) + "\n")
+
+
+def entries():
+    """How many connection entries IPVS has."""
+    for line in Path("/proc/net/ip_vs_status").read_text().splitlines():
+        if line.startswith("Conns:"):
+            return int(line.split()[1])
+    raise SystemExit("error: /proc/net/ip_vs_status does not say how many entries there are")
