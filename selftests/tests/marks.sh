@@ -51,7 +51,7 @@ lb ipvsadm -A -f 1 -s rr
 lb ipvsadm -a -f 1 -r 10.0.0.11:0 -g
 result=$(short 20 --first 3000)
 eq "a mark of another scheduler comes first" "$(jq .servers.rs1 <<<"$result")" 20
-ok "and makes its entries" test $(entries_from 3000 20) = 20
+eq "and makes its entries" "$(entries_from 3000 20)" 20
 lb ipvsadm -D -f 1
 result=$(short 20 --first 4000)
 eq "without it: no entry again" "$(jq .answered <<<"$result") $(entries_from 4000 20)" "20 0"

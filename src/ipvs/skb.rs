@@ -14,10 +14,7 @@ use crate::pure::flow::{
     Kind, //
 };
 use crate::pure::hash::Addr;
-use core::{
-    marker::PhantomData,
-    ptr, //
-};
+use core::marker::PhantomData;
 
 /// A packet in a hook. Whoever has it decides what becomes of it, once.
 ///
