@@ -46,6 +46,7 @@ use crate::{
         Servers,
         Service, //
     },
+    stats::Count,
 };
 
 /// The port that FTP servers open data connections from.
@@ -128,7 +129,12 @@ impl<'a> Arrival<'a> {
         let Some(dest) = server.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        dest.count(self.svc, skb.bytes(), self.is_new() || self.is_one_packet());
+        let new = self.is_new() || self.is_one_packet();
+        let stats = &self.service.stats;
+        stats.forwarded(self.svc, dest, &server.traffic, skb.bytes(), new);
+        if self.flow.kind == Kind::Error {
+            stats.count(Count::IcmpErrors);
+        }
         let header = IpHeader::new(&skb, &self.flow);
         server
             .express
@@ -147,7 +153,11 @@ impl<'a> Arrival<'a> {
             let dest = old.express.dest(self.rcu);
             self.flow.proto != Proto::Udp || dest.is_some_and(|dest| dest.is_live())
         };
-        old.filter(live).or(new)
+        let home = old.filter(live);
+        if home.is_none() && old.is_some() && !self.word.stable() {
+            self.service.stats.count(Count::UdpMoved);
+        }
+        home.or(new)
     }
 
     /// Forwards by the table without an entry, in whatever state the slot is.
@@ -211,12 +221,22 @@ impl<'a> Arrival<'a> {
         self.send(skb, server)
     }
 
-    /// `-b flag-3`: IPVS or door two is to make an entry of this flow.
+    /// `-b flag-3`: IPVS or door two is to make an entry of this flow. Where there is no room for
+    /// one, the packet is sent without, and counts as such.
     fn is_handed_over(&self) -> bool {
-        self.svc.hands_over()
-            && !matches!(self.flow.kind, Kind::Abort | Kind::Error)
-            && !self.is_one_packet()
-            && !self.svc.netns().is_full()
+        if !self.svc.hands_over() || self.needs_none() || self.is_one_packet() {
+            return false;
+        }
+        let full = self.svc.netns().is_full();
+        if full {
+            self.service.stats.count(Count::Full);
+        }
+        !full
+    }
+
+    /// The flow ends here, or this is an error about it: nothing to make an entry for.
+    fn needs_none(&self) -> bool {
+        matches!(self.flow.kind, Kind::Abort | Kind::Error)
     }
 
     /// Door one, where they differ.
@@ -237,34 +257,48 @@ impl<'a> Arrival<'a> {
                 _ => Verdict::ACCEPT,
             },
             // No entry, and no room for another, or no need.
-            None if full || error => self.send_by_slot(skb),
+            None if full || error => {
+                if full && !self.needs_none() {
+                    self.service.stats.count(Count::Full);
+                }
+                self.send_by_slot(skb)
+            }
             None => Verdict::ACCEPT,
         }
     }
 
     /// Door two: IPVS has no entry and does not want one.
     fn left_over(&self, skb: Skb<'_>) -> Verdict {
-        let Some(old) = self.servers.get(self.word.old()) else {
-            return Verdict::ACCEPT;
-        };
         // What begins a flow, and all of UDP, IPVS has scheduled, or refused.
         let udp = self.flow.proto == Proto::Udp && self.flow.kind != Kind::Error;
-        if self.is_new() || udp || !old.express.method().is_stateless() {
+        if self.is_new() || udp {
+            return Verdict::ACCEPT;
+        }
+        let Some(old) = self.servers.get(self.word.old()) else {
+            self.service.stats.count(Count::NoServer);
+            return Verdict::ACCEPT;
+        };
+        if !old.express.method().is_stateless() {
             return Verdict::ACCEPT;
         }
         let Some(dest) = old.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        let ends = matches!(self.flow.kind, Kind::Abort | Kind::Error);
         let settled = self.word.stable() && !self.is_handed_over();
-        if settled || ends || old.is_gone() {
+        if settled || self.needs_none() || old.is_gone() {
             // Merged just now; or the flow ends here and needs no entry; or IPVS would drop the
             // packets of an entry for a deleted server.
             return self.send(skb, old);
         }
         match conn::pin(self.svc, dest, skb, &self.flow) {
-            Ok(verdict) => verdict,
-            Err(skb) => self.send(skb, old),
+            Ok(verdict) => {
+                self.service.stats.count(Count::PinsOld);
+                verdict
+            }
+            Err(skb) => {
+                self.service.stats.count(Count::Full);
+                self.send(skb, old)
+            }
         }
     }
 }
