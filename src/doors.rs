@@ -49,6 +49,7 @@ use crate::{
         Servers,
         Service, //
     },
+    stats::Count,
 };
 
 /// The port that FTP servers open data connections from.
@@ -159,7 +160,12 @@ impl<'a> Arrival<'a> {
         let Some(dest) = server.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        dest.count(self.svc, skb.bytes(), self.is_new() || self.is_one_packet());
+        let begins = self.is_new() || self.is_one_packet();
+        let stats = &self.service.stats;
+        stats.forwarded(self.svc, dest, &server.traffic, skb.bytes(), begins);
+        if self.flow.kind == Kind::Error {
+            stats.count(Count::IcmpErrors);
+        }
         let header = IpHeader::new(&skb, &self.flow);
         server
             .express
@@ -268,10 +274,15 @@ impl<'a> Arrival<'a> {
             dest.is_some_and(|dest| dest.is_live())
         };
         let lives = old.filter(|server| !server.is_gone());
+        let stats = &self.service.stats;
         let server = if self.needs_none() {
             old
         } else if self.is_udp() {
-            old.filter(is_live).or(new.filter(takes_new))
+            let lives = old.filter(is_live);
+            if lives.is_none() {
+                stats.count(Count::UdpMoved);
+            }
+            lives.or(new.filter(takes_new))
         } else if full {
             // Without an entry the first packet of a flow must go where the next ones will. That is
             // the old server, unless it was deleted: it gets nothing new, and so nothing else
@@ -283,10 +294,16 @@ impl<'a> Arrival<'a> {
         } else {
             old
         };
+        if old.is_none() && !self.is_new() {
+            stats.count(Count::NoServer);
+        }
         // None, or one that masquerades, or is overloaded: IPVS knows what to do.
         let Some(server) = server.filter(|server| server.express.method().is_stateless()) else {
             return Verdict::ACCEPT;
         };
+        if full && !self.needs_none() {
+            stats.count(Count::Full);
+        }
         if full || self.needs_none() || server.is_gone() {
             // IPVS would drop the packets of an entry for a deleted server.
             return self.send(skb, server);
@@ -295,8 +312,18 @@ impl<'a> Arrival<'a> {
             return Verdict::ACCEPT;
         };
         match conn::pin(self.svc, dest, skb, &self.flow) {
-            Ok(verdict) => verdict,
-            Err(skb) => self.send(skb, server),
+            Ok(verdict) => {
+                let to_old = old.is_some_and(|old| old.express.leads_to(dest)) && !self.is_new();
+                stats.count(match to_old {
+                    true => Count::PinsOld,
+                    false => Count::PinsNew,
+                });
+                verdict
+            }
+            Err(skb) => {
+                stats.count(Count::Full);
+                self.send(skb, server)
+            }
         }
     }
 }

@@ -4,12 +4,15 @@
 //!
 //! A packet's way: `doors` -> `pure::flow` -> `registry` -> `pure::slots` -> `ipvs::express`.
 //! A change's way: `scheduler` -> `service` -> `pure::maglev` -> `pure::slots`.
+//! A question's way: `netlink` -> `catalog` -> `service::view`.
 
 use kernel::prelude::*;
 
+mod catalog;
 mod config;
 mod doors;
 mod ipvs;
+mod netlink;
 // Shared with host tests and tools, which use more of it than the module does.
 #[allow(dead_code, unreachable_pub)]
 #[path = "core/mod.rs"]
@@ -17,6 +20,7 @@ mod pure;
 mod registry;
 mod scheduler;
 mod service;
+mod stats;
 
 module! {
     type: MhsModule,
@@ -27,6 +31,8 @@ module! {
 }
 
 struct MhsModule {
+    // Goes first: nobody asks for what is going away.
+    _netlink: netlink::Registration,
     _registration: ipvs::scheduler::Registration<scheduler::Mhs>,
 }
 
@@ -34,9 +40,13 @@ impl kernel::Module for MhsModule {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let params = ipvs::params::Params::read();
         let (config, name) = (config::Config::new(&params)?, config::name(&params)?);
-        let registry = KBox::pin_init(registry::Registry::new(config), GFP_KERNEL)?;
+        let family = netlink::family(module, name)?;
+        let registry = registry::Registry::new(config, family.clone());
+        let registry = KBox::pin_init(registry, GFP_KERNEL)?;
         Ok(Self {
+            // Comes first: its name may be taken, and then nobody must be talking to the module.
             _registration: ipvs::scheduler::Registration::new(module, name, registry)?,
+            _netlink: netlink::Registration::new(family)?,
         })
     }
 }

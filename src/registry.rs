@@ -22,6 +22,7 @@ use crate::{
             Worker, //
         }, //
     },
+    netlink::Family,
     pure::{
         flow::Flow,
         hash::Addr, //
@@ -38,6 +39,7 @@ use kernel::{
     prelude::*,
     sync::{
         rcu,
+        Arc,
         Mutex, //
     },
 };
@@ -400,15 +402,18 @@ fn id(netns: &Netns) -> usize {
 pub(crate) struct Registry {
     /// What new services are made with.
     pub(crate) config: Config,
+    /// Where all services can be seen.
+    pub(crate) family: Arc<Family>,
     #[pin]
     entries: Mutex<KVec<Entry>>,
 }
 
 impl Registry {
     /// An empty registry.
-    pub(crate) fn new(config: Config) -> impl PinInit<Self> {
+    pub(crate) fn new(config: Config, family: Arc<Family>) -> impl PinInit<Self> {
         pin_init!(Self {
             config,
+            family,
             entries <- new_mutex!(KVec::new()),
         })
     }

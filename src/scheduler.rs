@@ -39,6 +39,7 @@ use crate::{
         Servers,
         Service, //
     },
+    stats::Count,
 };
 use kernel::prelude::*;
 
@@ -78,13 +79,17 @@ impl Scheduler for Mhs {
     type Service = Service;
 
     fn init(registry: &Registry, svc: Locked<'_>, link: SvcLink) -> Result<RcuArc<Service>> {
-        let service = Service::new(svc, link, registry.config)?;
-        if svc.dests().next().is_some() {
+        let service = Service::new(svc, link, registry.config, registry.family.clone())?;
+        let catalog = registry.family.context();
+        let mut result = catalog.add(svc.netns(), service.clone());
+        if result.is_ok() && svc.dests().next().is_some() {
             service.adopt(svc);
-            if let Err(error) = Self::show(registry, &svc, &service) {
-                service.close();
-                return Err(error);
-            }
+            result = Self::show(registry, &svc, &service);
+        }
+        if let Err(error) = result {
+            catalog.remove(svc.netns(), &service);
+            service.close();
+            return Err(error);
         }
         Ok(service)
     }
@@ -94,6 +99,7 @@ impl Scheduler for Mhs {
     }
 
     fn done(registry: &Registry, svc: Locked<'_>, service: &RcuArc<Service>) {
+        registry.family.context().remove(svc.netns(), service);
         if service.is_shown() {
             registry.remove(svc.netns(), service);
         }
@@ -127,7 +133,10 @@ impl Scheduler for Mhs {
         let (client, port) = header.client(svc.is_v6(), skb);
         let slot = service.slot(flags.hashes_port(), &client, port);
         let word = slots::load(&service.words, slot)?;
-        let servers = service.servers(rcu)?;
+        let Some(servers) = service.servers(rcu) else {
+            service.stats.count(Count::NoServer);
+            return None;
+        };
 
         // What is left of flows that lived without an entry belongs to the old server: UDP, which
         // has no beginning; TCP and SCTP with `sloppy_tcp` or `sloppy_sctp`; what an ICMP error is
@@ -143,7 +152,11 @@ impl Scheduler for Mhs {
                 true => old.is_live(),
                 false => old.is_available(),
             }) {
+                service.stats.count(Count::PinsOld);
                 return old;
+            }
+            if udp && !word.stable() {
+                service.stats.count(Count::UdpMoved);
             }
         }
 
@@ -151,6 +164,7 @@ impl Scheduler for Mhs {
             .get(word.new())
             .and_then(|server| server.express.dest(rcu));
         if let Some(own) = own.filter(|own| own.takes_new()) {
+            service.stats.count(Count::PinsNew);
             return Some(own);
         }
         if flags.falls_back() {
@@ -158,9 +172,11 @@ impl Scheduler for Mhs {
             if other.is_some() {
                 // The entry that is about to be made leads away from the slot's own server.
                 service.fear(slot);
+                service.stats.count(Count::PinsNew);
                 return other;
             }
         }
+        service.stats.count(Count::NoServer);
         svc.log_refusal(c"no destination available");
         None
     }

@@ -8,6 +8,7 @@
 //! word that named it changed and it was unpublished.
 
 use crate::{
+    catalog,
     config::Config,
     ipvs::{
         express::Express,
@@ -30,6 +31,7 @@ use crate::{
             Worker, //
         },
     },
+    netlink::Family,
     pure::{
         hash::{
             self,
@@ -41,10 +43,16 @@ use crate::{
             self,
             Coarse,
             Deadlines,
+            Outcome,
             Slots,
             Times,
             Word, //
         },
+    },
+    registry,
+    stats::{
+        Stats,
+        Traffic, //
     },
 };
 use core::sync::atomic::{
@@ -59,14 +67,20 @@ use kernel::{
     prelude::*,
     sync::{
         rcu,
+        Arc,
         Mutex, //
     },
 };
+
+pub(crate) mod news;
+pub(crate) mod view;
 
 /// A server as packets see it.
 pub(crate) struct Server {
     /// The way there.
     pub(crate) express: Express,
+    /// What went that way.
+    pub(crate) traffic: Arc<Traffic>,
     gone: AtomicBool,
 }
 
@@ -150,6 +164,12 @@ struct Writer {
     pending: bool,
     /// Before then no new table is made for a change that can wait, in ticks.
     pause: u64,
+    /// Why the next table is made.
+    cause: news::Cause,
+    /// Differs whenever servers or tables do.
+    generation: u32,
+    /// How many slots are unstable.
+    unstable: u32,
 }
 
 impl Writer {
@@ -212,6 +232,7 @@ pub(crate) struct Service {
     pub(crate) key: Key,
     pub(crate) words: KVVec<AtomicU32>,
     pub(crate) marks: KVVec<AtomicU8>,
+    pub(crate) stats: Stats,
     servers: RcuCell<Servers>,
     clock: AtomicU32,
     /// When a packet last went to IPVS because all of them have to, in ticks, or a little before; 0
@@ -222,6 +243,8 @@ pub(crate) struct Service {
     balance: u32,
     protocol: u16,
     shown: AtomicBool,
+    identity: registry::Key,
+    events: Arc<Family>,
     #[pin]
     writer: Mutex<Writer>,
     #[pin]
@@ -239,7 +262,12 @@ const RETRY: u64 = time::HZ;
 
 impl Service {
     /// A service with no server.
-    pub(crate) fn new(svc: Locked<'_>, link: SvcLink, config: Config) -> Result<RcuArc<Self>> {
+    pub(crate) fn new(
+        svc: Locked<'_>,
+        link: SvcLink,
+        config: Config,
+        events: Arc<Family>,
+    ) -> Result<RcuArc<Self>> {
         let size = config.size;
         let mut words = KVVec::with_capacity(size as usize, GFP_KERNEL)?;
         let mut marks = KVVec::with_capacity(size as usize, GFP_KERNEL)?;
@@ -264,6 +292,9 @@ impl Service {
             retry: false,
             pending: false,
             pause: 0,
+            cause: news::Cause::Adopt,
+            generation: catalog::generation(),
+            unstable: 0,
         };
         let service = RcuArc::pin_init(
             try_pin_init!(Self {
@@ -271,6 +302,7 @@ impl Service {
                 key: config.key,
                 words,
                 marks,
+                stats: Stats::new()?,
                 servers: RcuCell::empty(),
                 clock: AtomicU32::new(Coarse::for_timeout(timeouts.session).shift()),
                 entries: AtomicU64::new(0),
@@ -278,6 +310,8 @@ impl Service {
                 balance: config.balance,
                 protocol: svc.protocol(),
                 shown: AtomicBool::new(false),
+                identity: registry::Key::of(&svc),
+                events,
                 writer <- new_mutex!(writer),
                 work <- DelayedWork::new(),
             }? Error),
@@ -349,6 +383,7 @@ impl Service {
         for dest in svc.dests() {
             if self.join(&mut writer, &svc, dest).is_err() {
                 writer.retry = true;
+                self.failed(&writer);
             }
         }
         self.remap(&mut writer, svc.netns().timeouts(self.protocol));
@@ -357,9 +392,16 @@ impl Service {
     /// A server was added, or changed.
     pub(crate) fn set(&self, svc: Locked<'_>, dest: &Dest) {
         let mut writer = self.writer.lock();
+        let before = writer.look(dest);
+        writer.cause = match before {
+            Some(_) => news::Cause::Update,
+            None => news::Cause::Add,
+        };
         if self.join(&mut writer, &svc, dest).is_err() {
             pr_warn!("no memory for a server: it gets no connections until it is edited\n");
+            self.failed(&writer);
         }
+        self.changed(&mut writer, dest, before);
         let now = time::jiffies();
         // Of a thousand servers that are added one by one not each is worth a table of its own.
         // Who must not get new flows any more, or is the first to get any, is.
@@ -383,10 +425,13 @@ impl Service {
         };
         member.server.gone.store(true, Ordering::Relaxed);
         member.gone_until = Some(if at_once { now } else { now + timeouts.session });
+        writer.cause = news::Cause::Delete;
+        self.changed(&mut writer, dest, None);
         self.remap(&mut writer, timeouts);
         if at_once {
             let times = writer.times(timeouts);
-            writer.slots(self).evict(index, times);
+            let outcome = writer.slots(self).evict(index, times);
+            self.merged(&mut writer, outcome);
             self.leave(&mut writer, times);
         }
     }
@@ -396,6 +441,7 @@ impl Service {
         self.work.disable();
         let mut writer = self.writer.lock();
         self.servers.replace(None);
+        writer.generation = catalog::generation();
         for member in writer.places.iter().filter_map(Place::member) {
             member.server.express.release();
         }
@@ -429,7 +475,8 @@ impl Service {
             if express.method() == dest.method() && !express.should_open() {
                 return Ok(());
             }
-            let server = Self::server(svc, dest)?;
+            let traffic = member.server.traffic.clone();
+            let server = Self::server(svc, dest, traffic)?;
             let before = core::mem::replace(&mut member.server, server);
             let published = self.publish(writer);
             if published.is_err() {
@@ -447,7 +494,7 @@ impl Service {
         }
 
         let member = Member {
-            server: Self::server(svc, dest)?,
+            server: Self::server(svc, dest, Arc::new(Traffic::new()?, GFP_KERNEL)?)?,
             addr: dest.addr(),
             port: dest.port(),
             weight,
@@ -487,10 +534,11 @@ impl Service {
         joined
     }
 
-    fn server(svc: &Svc, dest: &Dest) -> Result<RcuArc<Server>> {
+    fn server(svc: &Svc, dest: &Dest, traffic: Arc<Traffic>) -> Result<RcuArc<Server>> {
         RcuArc::new(
             Server {
                 express: Express::new(svc, dest),
+                traffic,
                 gone: AtomicBool::new(false),
             },
             GFP_KERNEL,
@@ -527,11 +575,14 @@ impl Service {
         }
         match self.table(writer) {
             Ok(table) => {
-                writer.slots(self).remap(&table, times);
+                let outcome = writer.slots(self).remap(&table, times);
+                self.remapped(writer, outcome);
             }
             Err(_) => {
-                self.remap_in_place(writer, times);
+                let outcome = self.remap_in_place(writer, times);
+                writer.note(outcome);
                 writer.retry = true;
+                self.failed(writer);
             }
         }
         writer.unsettled = Some(GracePeriod::start());
@@ -564,7 +615,7 @@ impl Service {
     }
 
     /// There is no memory for a table: at least who must not get new flows gets none.
-    fn remap_in_place(&self, writer: &mut Writer, times: Times) {
+    fn remap_in_place(&self, writer: &mut Writer, times: Times) -> Outcome {
         let Writer {
             places,
             epochs,
@@ -578,6 +629,7 @@ impl Service {
             deadlines,
         };
         let usable = || Writer::usable(places);
+        let mut outcome = Outcome::default();
         for (place, index) in places.iter().zip(0u16..) {
             if place
                 .member()
@@ -586,9 +638,10 @@ impl Service {
                 let pick = |slot| {
                     maglev::choose(&self.key, self.size, slot, usable()).unwrap_or(maglev::NONE)
                 };
-                slots.replace(index, pick, times);
+                outcome += slots.replace(index, pick, times);
             }
         }
+        outcome
     }
 
     /// Lets go of deleted servers whose time is over and which no slot names.
@@ -613,9 +666,12 @@ impl Service {
             writer.retry = true;
             return;
         }
+        writer.generation = catalog::generation();
+        let generation = writer.generation;
         for place in writer.places.iter_mut() {
             if let Place::Taken(member) = place {
                 if member.leaves {
+                    self.left(member, generation);
                     member.server.express.release();
                     *place = Place::Leaving(GracePeriod::start());
                 }
@@ -638,8 +694,12 @@ impl Service {
                     _ => continue,
                 }
             };
-            let gone = AtomicBool::new(closed.server.is_gone());
-            let Ok(server) = RcuArc::new(Server { express, gone }, GFP_KERNEL) else {
+            let server = Server {
+                express,
+                traffic: closed.server.traffic.clone(),
+                gone: AtomicBool::new(closed.server.is_gone()),
+            };
+            let Ok(server) = RcuArc::new(server, GFP_KERNEL) else {
                 continue;
             };
             let place = writer.places.get_mut(index);
@@ -723,11 +783,13 @@ impl Worker for Service {
         let times = writer.times(timeouts);
         if writer.retry {
             writer.retry = false;
+            writer.cause = news::Cause::Retry;
             self.reopen(writer);
             self.remap(writer, timeouts);
         } else if writer.pending && writer.pause <= times.now {
             self.remap(writer, timeouts);
         }
+        let mut outcome = Outcome::default();
         if writer.unsettled.is_some_and(GracePeriod::is_over) {
             writer.unsettled = None;
             let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
@@ -737,9 +799,10 @@ impl Worker for Service {
                 // Marks are in the old unit, but now no packet writes such any more.
                 slots.remark(clock.mark(times.now));
             }
-            slots.settle(clock, times);
+            outcome += slots.settle(clock, times);
         }
-        writer.slots(self).merge(times);
+        outcome += writer.slots(self).merge(times);
+        self.merged(writer, outcome);
         self.leave(writer, times);
         self.forget_entries(times);
         self.arm(writer, times.now);

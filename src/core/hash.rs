@@ -46,6 +46,11 @@ impl Key {
             k1: word(k1)?,
         })
     }
+
+    /// Its 16 bytes, those of [`Key::from_hex`].
+    pub fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.k1) << 64 | u128::from(self.k0)).to_le_bytes()
+    }
 }
 
 /// The four words that a message is mixed into.

@@ -303,6 +303,12 @@ impl Deadlines {
         }
     }
 
+    /// When an epoch that a slot names ends, in ticks.
+    pub fn end(&self, epoch: u8) -> Option<u64> {
+        let at = self.at.get(usize::from(epoch)).copied();
+        at.filter(|_| epoch != 0)
+    }
+
     /// The earliest deadline, in ticks.
     pub fn next(&self) -> Option<u64> {
         self.live().map(|(_, end)| end).min()
@@ -328,6 +334,13 @@ pub struct Outcome {
     pub unsettled: u32,
     /// Became stable.
     pub settled: u32,
+}
+
+impl core::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.unsettled += other.unsettled;
+        self.settled += other.settled;
+    }
 }
 
 /// The double table as its writer sees it, with the lock held.

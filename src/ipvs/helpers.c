@@ -172,6 +172,195 @@ void mhs_stats_packet(struct ip_vs_dest *dest, struct ip_vs_service *svc,
 	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
 }
 
+struct mhs_counters __percpu *mhs_counters_alloc(unsigned int n)
+{
+	struct mhs_counters __percpu *counters;
+	struct mhs_counters *c;
+	int cpu;
+
+	counters = __alloc_percpu(struct_size(c, count, n), __alignof__(*c));
+	if (!counters)
+		return NULL;
+	for_each_possible_cpu(cpu) {
+		c = per_cpu_ptr(counters, cpu);
+		u64_stats_init(&c->syncp);
+	}
+	return counters;
+}
+
+void mhs_counters_free(struct mhs_counters __percpu *counters)
+{
+	free_percpu(counters);
+}
+
+/* For what is rare. Interrupted by a packet on 32 bits, it would confuse readers. */
+void mhs_counters_add(struct mhs_counters __percpu *counters, unsigned int i,
+		      u64 by)
+{
+	struct mhs_counters *c;
+
+	local_bh_disable();
+	c = this_cpu_ptr(counters);
+	u64_stats_update_begin(&c->syncp);
+	u64_stats_add(&c->count[i], by);
+	u64_stats_update_end(&c->syncp);
+	local_bh_enable();
+}
+
+void mhs_counters_read(const struct mhs_counters __percpu *counters,
+		       unsigned int cpu, u64 *counts, unsigned int n)
+{
+	const struct mhs_counters *c = per_cpu_ptr(counters, cpu);
+	unsigned int start, i;
+
+	do {
+		start = u64_stats_fetch_begin(&c->syncp);
+		for (i = 0; i < n; i++)
+			counts[i] = u64_stats_read(&c->count[i]);
+	} while (u64_stats_fetch_retry(&c->syncp, start));
+}
+
+/* The first CPU there may be from @cpu on, or one that is too large. */
+unsigned int mhs_next_cpu(unsigned int cpu)
+{
+	if (cpu >= nr_cpu_ids)
+		return UINT_MAX;
+	cpu = cpumask_next((int)cpu - 1, cpu_possible_mask);
+	return cpu < nr_cpu_ids ? cpu : UINT_MAX;
+}
+
+static void mhs_counters_packet(struct mhs_counters __percpu *counters,
+				unsigned int bytes)
+{
+	struct mhs_counters *c = this_cpu_ptr(counters);
+
+	u64_stats_update_begin(&c->syncp);
+	u64_stats_inc(&c->count[MHS_COUNTER_PACKETS]);
+	u64_stats_add(&c->count[MHS_COUNTER_BYTES], bytes);
+	u64_stats_update_end(&c->syncp);
+}
+
+/* mhs_stats_packet() of a packet without an entry: our own counters, too. */
+void mhs_stats_stateless(struct ip_vs_dest *dest, struct ip_vs_service *svc,
+			 unsigned int bytes, bool is_new,
+			 struct mhs_counters __percpu *svc_counters,
+			 struct mhs_counters __percpu *dest_counters)
+{
+	mhs_stats_add(&dest->stats, bytes, is_new);
+	mhs_stats_add(&svc->stats, bytes, is_new);
+	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
+	mhs_counters_packet(svc_counters, bytes);
+	mhs_counters_packet(dest_counters, bytes);
+}
+
+/* New flows that IPVS has counted on @cpu for @svc. */
+u64 mhs_svc_conns(const struct ip_vs_service *svc, unsigned int cpu)
+{
+	struct ip_vs_cpu_stats *s = per_cpu_ptr(svc->stats.cpustats, cpu);
+	unsigned int start;
+	u64 conns;
+
+	do {
+		start = u64_stats_fetch_begin(&s->syncp);
+		conns = u64_stats_read(&s->cnt.conns);
+	} while (u64_stats_fetch_retry(&s->syncp, start));
+	return conns;
+}
+
+struct sk_buff *mhs_genlmsg_new(bool may_sleep)
+{
+	return genlmsg_new(GENLMSG_DEFAULT_SIZE,
+			   may_sleep ? GFP_KERNEL : GFP_ATOMIC);
+}
+
+void mhs_genlmsg_free(struct sk_buff *skb)
+{
+	nlmsg_free(skb);
+}
+
+void mhs_genlmsg_end(struct sk_buff *skb, void *header)
+{
+	genlmsg_end(skb, header);
+}
+
+void mhs_genlmsg_cancel(struct sk_buff *skb, void *header)
+{
+	genlmsg_cancel(skb, header);
+}
+
+int mhs_genlmsg_reply(struct sk_buff *skb, struct genl_info *info)
+{
+	return genlmsg_reply(skb, info);
+}
+
+/* To the one group there is. Does not sleep. */
+int mhs_genlmsg_multicast(const struct genl_family *family, struct net *net,
+			  struct sk_buff *skb)
+{
+	return genlmsg_multicast_netns(family, net, skb, 0, 0, GFP_ATOMIC);
+}
+
+bool mhs_genl_has_listeners(const struct genl_family *family, struct net *net)
+{
+	return genl_has_listeners(family, net, 0);
+}
+
+struct nlattr *mhs_nla_nest_start(struct sk_buff *skb, int type)
+{
+	return nla_nest_start(skb, type);
+}
+
+void mhs_nla_nest_end(struct sk_buff *skb, struct nlattr *nest)
+{
+	nla_nest_end(skb, nest);
+}
+
+const struct nlattr *mhs_nla_find_nested(const struct nlattr *nest, int type)
+{
+	return nla_find_nested(nest, type);
+}
+
+/* The parsed attributes are not used: nothing says how many there are. */
+const struct nlattr *mhs_genl_attr(const struct genl_info *info, int type)
+{
+	return nlmsg_find_attr(info->nlhdr, GENL_HDRLEN, type);
+}
+
+struct netns_ipvs *mhs_genl_ipvs(const struct genl_info *info)
+{
+	return net_ipvs(genl_info_net(info));
+}
+
+/* @message must last. */
+void mhs_genl_fail(const struct genl_info *info, const struct nlattr *attr,
+		   const char *message)
+{
+	struct netlink_ext_ack *extack = info->extack;
+
+	do_trace_netlink_extack(message);
+	if (!extack)
+		return;
+	extack->_msg = message;
+	if (attr)
+		NL_SET_BAD_ATTR(extack, attr);
+}
+
+void mhs_genl_missing(const struct genl_info *info, const struct nlattr *nest,
+		      int type)
+{
+	NL_SET_ERR_ATTR_MISS(info->extack, nest, type);
+}
+
+void **mhs_genl_state(struct netlink_callback *cb)
+{
+	return (void **)cb->ctx;
+}
+
+void mhs_genl_check_consistent(struct netlink_callback *cb, void *header)
+{
+	nl_dump_check_consistent(cb, genlmsg_nlhdr(header));
+}
+
 void mhs_local_bh_disable(void)
 {
 	local_bh_disable();

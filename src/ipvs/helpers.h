@@ -10,7 +10,9 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/skbuff.h>
+#include <linux/u64_stats_sync.h>
 #include <linux/workqueue.h>
+#include <net/genetlink.h>
 #include <net/ip.h>
 #include <net/ip_vs.h>
 
@@ -63,6 +65,55 @@ void mhs_conn_count_packet(struct ip_vs_conn *cp);
 
 void mhs_stats_packet(struct ip_vs_dest *dest, struct ip_vs_service *svc,
 		      unsigned int bytes, bool is_new);
+
+/* Counters of one CPU, written by that CPU alone. */
+struct mhs_counters {
+	struct u64_stats_sync syncp;
+	u64_stats_t count[];
+};
+
+/* Where mhs_stats_stateless() counts. */
+#define MHS_COUNTER_PACKETS	0
+#define MHS_COUNTER_BYTES	1
+
+/* A macro that bindgen does not evaluate. */
+enum mhs_genl {
+	MHS_GENL_CAP_NET_ADMIN = GENL_MCAST_CAP_NET_ADMIN,
+};
+
+struct mhs_counters __percpu *mhs_counters_alloc(unsigned int n);
+void mhs_counters_free(struct mhs_counters __percpu *counters);
+void mhs_counters_add(struct mhs_counters __percpu *counters, unsigned int i,
+		      u64 by);
+void mhs_counters_read(const struct mhs_counters __percpu *counters,
+		       unsigned int cpu, u64 *counts, unsigned int n);
+unsigned int mhs_next_cpu(unsigned int cpu);
+
+void mhs_stats_stateless(struct ip_vs_dest *dest, struct ip_vs_service *svc,
+			 unsigned int bytes, bool is_new,
+			 struct mhs_counters __percpu *svc_counters,
+			 struct mhs_counters __percpu *dest_counters);
+u64 mhs_svc_conns(const struct ip_vs_service *svc, unsigned int cpu);
+
+struct sk_buff *mhs_genlmsg_new(bool may_sleep);
+void mhs_genlmsg_free(struct sk_buff *skb);
+void mhs_genlmsg_end(struct sk_buff *skb, void *header);
+void mhs_genlmsg_cancel(struct sk_buff *skb, void *header);
+int mhs_genlmsg_reply(struct sk_buff *skb, struct genl_info *info);
+int mhs_genlmsg_multicast(const struct genl_family *family, struct net *net,
+			  struct sk_buff *skb);
+bool mhs_genl_has_listeners(const struct genl_family *family, struct net *net);
+struct nlattr *mhs_nla_nest_start(struct sk_buff *skb, int type);
+void mhs_nla_nest_end(struct sk_buff *skb, struct nlattr *nest);
+const struct nlattr *mhs_nla_find_nested(const struct nlattr *nest, int type);
+const struct nlattr *mhs_genl_attr(const struct genl_info *info, int type);
+struct netns_ipvs *mhs_genl_ipvs(const struct genl_info *info);
+void mhs_genl_fail(const struct genl_info *info, const struct nlattr *attr,
+		   const char *message);
+void mhs_genl_missing(const struct genl_info *info, const struct nlattr *nest,
+		      int type);
+void **mhs_genl_state(struct netlink_callback *cb);
+void mhs_genl_check_consistent(struct netlink_callback *cb, void *header);
 
 void mhs_local_bh_disable(void);
 void mhs_local_bh_enable(void);

@@ -5,7 +5,9 @@
 //! All `unsafe` of the module is here; nothing here knows what the scheduler is about.
 
 pub(crate) mod conn;
+pub(crate) mod counters;
 pub(crate) mod express;
+pub(crate) mod genl;
 pub(crate) mod hook;
 pub(crate) mod netns;
 pub(crate) mod params;

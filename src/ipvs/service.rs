@@ -6,6 +6,10 @@
 
 use super::{
     bindings,
+    counters::{
+        Counters,
+        Cpu, //
+    },
     netns::Netns,
     rcu::Reader,
     skb, //
@@ -78,6 +82,12 @@ impl Svc {
     pub(crate) fn flags(&self) -> SvcFlags {
         // SAFETY: `self` is valid; the flags are one word.
         SvcFlags(unsafe { (&raw const (*self.as_ptr()).flags).read_volatile() })
+    }
+
+    /// New flows that IPVS has counted on a CPU, those without an entry included.
+    pub(crate) fn conns(&self, cpu: Cpu) -> u64 {
+        // SAFETY: `self` is valid, and so is the number of a possible CPU.
+        unsafe { bindings::mhs_svc_conns(self.as_ptr(), cpu.number()) }
     }
 
     /// IPVS in the namespace of the service.
@@ -324,6 +334,33 @@ impl Dest {
     pub(crate) fn count(&self, svc: &Svc, bytes: u32, is_new: bool) {
         // SAFETY: Both are valid.
         unsafe { bindings::mhs_stats_packet(self.as_ptr(), svc.as_ptr(), bytes, is_new) };
+    }
+
+    /// [`Dest::count`] for a packet without an entry, which the module's own counters count too:
+    /// packets and bytes, first and second in those of the service and of the server.
+    #[inline]
+    pub(crate) fn count_stateless<const S: usize, const D: usize>(
+        &self,
+        svc: &Svc,
+        bytes: u32,
+        is_new: bool,
+        of_service: &Counters<S>,
+        of_server: &Counters<D>,
+    ) {
+        const {
+            assert!(S >= 2 && D >= 2);
+        }
+        // SAFETY: All are valid, and there are two counters in each.
+        unsafe {
+            bindings::mhs_stats_stateless(
+                self.as_ptr(),
+                svc.as_ptr(),
+                bytes,
+                is_new,
+                of_service.as_ptr(),
+                of_server.as_ptr(),
+            );
+        }
     }
 }
 

@@ -28,3 +28,8 @@ pub(crate) fn ticks(nanoseconds: i64) -> u64 {
     const TICK: u64 = 1_000_000_000 / HZ;
     u64::try_from(nanoseconds).unwrap_or(0).div_ceil(TICK)
 }
+
+/// How many milliseconds so many ticks are.
+pub(crate) fn milliseconds(ticks: u64) -> u64 {
+    ticks.saturating_mul(1000) / HZ
+}

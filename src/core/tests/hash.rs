@@ -156,3 +156,10 @@ fn keys_in_hex() {
     }
     assert_eq!(Key::from_hex(&[&digits[..], b"0"].concat()), None);
 }
+
+/// A key's bytes are those of its digits.
+#[test]
+fn keys_have_their_bytes() {
+    let key = Key::from_hex(b"000102030405060708090a0b0c0d0e0f").unwrap();
+    assert_eq!(key.to_bytes(), core::array::from_fn(|i| i as u8));
+}

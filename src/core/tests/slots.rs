@@ -681,3 +681,19 @@ fn what_packets_report_is_not_lost() {
     });
     assert!(tight > 100 && feared > 100, "{tight} {feared}");
 }
+
+#[test]
+fn slots_say_when_they_are_merged() {
+    let mut bench = Bench::new(2);
+    let now = 100_000;
+    bench.slots().remap(&[1, 1], at(now));
+    bench.slots().remap(&[1, 2], at(now));
+    let [none, merge] = bench.epochs[..] else {
+        panic!()
+    };
+    assert_eq!(bench.deadlines.end(none), None);
+    assert_eq!(bench.deadlines.end(merge), Some(now + T));
+    // A flap keeps the first deadline.
+    bench.slots().remap(&[1, 3], at(now + 5));
+    assert_eq!(bench.deadlines.end(bench.epochs[1]), Some(now + T));
+}

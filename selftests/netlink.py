@@ -1,0 +1,408 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Talks to the netlink family IPVS_MHS byte by byte, as no well-behaved tool does.
+
+  netlink.py malformed         messages that are wrong in one way each
+  netlink.py fuzz COUNT SEED   messages that are wrong in any way
+  netlink.py torn WHAT COMMAND...
+                               a dump of WHAT (services, dests, slots, unstable or
+                               counters) of the service 10.0.0.100:80; after its
+                               first part the command is run, then it goes on
+  netlink.py hold              begins a dump of slots, says so, and reads on when
+                               standard input ends
+  netlink.py join              joins the group of events
+  netlink.py listen SECONDS    counts events
+  netlink.py deaf              joins with little room, says so, and looks what came when
+                               standard input ends
+
+Each prints one line of JSON.
+"""
+
+import collections
+import errno
+import json
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+SOL_NETLINK = 270
+ERROR, DONE = 2, 3
+REQUEST, MULTI, ACK, DUMP_INTR, DUMP = 1, 2, 4, 0x10, 0x300
+NESTED, NET_BYTEORDER = 0x8000, 0x4000
+GET_SERVICE, GET_DEST, GET_SLOTS, GET_COUNTERS = 1, 2, 3, 4
+COMMANDS = 8
+
+
+def attr(kind, payload):
+    return struct.pack("=HH", len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
+
+
+def attrs(data):
+    """The attributes in `data`, by number."""
+    found = {}
+    while len(data) >= 4:
+        size, kind = struct.unpack_from("=HH", data)
+        if size < 4 or size > len(data):
+            break
+        found[kind & 0x3FFF] = data[4:size]
+        data = data[(size + 3) & ~3 :]
+    return found
+
+
+def key(**change):
+    """The nest of a service, whole but for what is changed; None leaves a part out."""
+    parts = {
+        "family": attr(1, struct.pack("=H", 2)),
+        "protocol": attr(2, struct.pack("=H", 6)),
+        "address": attr(3, socket.inet_aton("10.0.0.100")),
+        "port": attr(4, struct.pack("!H", 80)),
+    }
+    parts.update(change)
+    return b"".join(part for part in parts.values() if part is not None)
+
+
+def service(**change):
+    return attr(NESTED | 1, key(**change))
+
+
+class Family:
+    """A socket that takes parts of up to `room` bytes, and the number of the family."""
+
+    def __init__(self, room=1 << 16):
+        self.room = room
+        self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
+        self.sock.setsockopt(SOL_NETLINK, 10, 1)  # NETLINK_CAP_ACK
+        self.sock.setsockopt(SOL_NETLINK, 11, 1)  # NETLINK_EXT_ACK
+        self.sock.bind((0, 0))
+        self.sock.settimeout(60)
+        self.seq = 1
+        self.send(3, attr(2, b"IPVS_MHS\0"), number=16)  # CTRL_CMD_GETFAMILY
+        found = attrs(self.answers()[0]["payload"][4:])
+        (self.number,) = struct.unpack("=H", found[1])
+        groups = attrs(found[7])
+        self.group = struct.unpack("=I", attrs(groups[1])[2])[0]
+
+    def send(self, command, payload=b"", flags=REQUEST, number=None, head=None, size=None):
+        self.seq += 1
+        if head is None:
+            head = struct.pack("=BBH", command, 1, 0)
+        size = 16 + len(head) + len(payload) if size is None else size
+        header = struct.pack("=IHHII", size, number or self.number, flags, self.seq, 0)
+        self.sock.send(header + head + payload)
+
+    def receive(self):
+        """The messages of one part."""
+        data = self.sock.recv(self.room)
+        messages = []
+        while len(data) >= 16:
+            size, number, flags, seq, _ = struct.unpack_from("=IHHII", data)
+            body = data[16:size]
+            message = {"number": number, "flags": flags, "seq": seq, "payload": body}
+            if number in (ERROR, DONE):
+                message["error"] = -struct.unpack_from("=i", body)[0]
+                skip = 4 if number == DONE else 20
+                message["said"] = attrs(body[skip:]) if flags & 0x200 else {}
+            messages.append(message)
+            data = data[(size + 3) & ~3 :]
+        return messages
+
+    def answers(self):
+        """All messages that answer one request."""
+        messages = []
+        while True:
+            messages += self.receive()
+            last = messages[-1]
+            if last["number"] in (ERROR, DONE) or not last["flags"] & MULTI:
+                return messages
+
+    def ask(self, command, payload=b"", flags=REQUEST, **more):
+        self.send(command, payload, flags, **more)
+        return self.answers()
+
+
+def what(message):
+    """How an answer ends."""
+    code = message.get("error", 0)
+    return errno.errorcode.get(code, str(code)) if code else "ok"
+
+
+def explained(message):
+    """Whether an error says more than its number: in words, or which attribute."""
+    return bool({1, 2, 5, 6} & set(message.get("said", {})))
+
+
+def malformed():
+    """Each is refused; where the attributes are to blame, with an explanation."""
+    do, dump = REQUEST | ACK, REQUEST | DUMP
+    words = bytes(range(200))
+    deep = b"\1\2\3\4"
+    for _ in range(200):
+        deep = attr(NESTED | 1, deep)
+    cases = {
+        "nothing": (GET_SERVICE, b"", do),
+        "empty nest": (GET_SERVICE, attr(NESTED | 1, b""), do),
+        "no nest": (GET_SERVICE, attr(1, key()), do),
+        "not even a nest": (GET_SERVICE, attr(NESTED | 1, words), do),
+        "a deep nest": (GET_SERVICE, deep, do),
+        "an unknown attribute": (GET_SERVICE, service() + attr(99, b"1234"), do),
+        "the largest attribute": (GET_SERVICE, service() + attr(0x3FFF, b"1234"), do),
+        "attribute 0": (GET_SERVICE, service() + attr(0, b"1234"), do),
+        "an answer's attribute": (GET_SERVICE, service() + attr(4, bytes(4)), do),
+        "unknown in the nest": (GET_SERVICE, service(x=attr(6, b"1234")), do),
+        "0 in the nest": (GET_SERVICE, service(x=attr(0, b"1234")), do),
+        "no family": (GET_SERVICE, service(family=None), do),
+        "no protocol": (GET_SERVICE, service(protocol=None), do),
+        "no address": (GET_SERVICE, service(address=None), do),
+        "no port": (GET_SERVICE, service(port=None), do),
+        "family 7": (GET_SERVICE, service(family=attr(1, struct.pack("=H", 7))), do),
+        "family of 1 byte": (GET_SERVICE, service(family=attr(1, b"\2")), do),
+        "family of 4 bytes": (GET_SERVICE, service(family=attr(1, struct.pack("=I", 2))), do),
+        "family, a string": (GET_SERVICE, service(family=attr(1, b"inet\0")), do),
+        "protocol 1": (GET_SERVICE, service(protocol=attr(2, struct.pack("=H", 1))), do),
+        "protocol, empty": (GET_SERVICE, service(protocol=attr(2, b"")), do),
+        "no byte of address": (GET_SERVICE, service(address=attr(3, b"")), do),
+        "3 bytes of address": (GET_SERVICE, service(address=attr(3, b"123")), do),
+        "5 bytes of address": (GET_SERVICE, service(address=attr(3, b"12345")), do),
+        "16 bytes for inet": (GET_SERVICE, service(address=attr(3, bytes(16))), do),
+        "4 bytes for inet6": (
+            GET_SERVICE,
+            service(family=attr(1, struct.pack("=H", 10))),
+            do,
+        ),
+        "17 bytes of address": (GET_SERVICE, service(address=attr(3, bytes(17))), do),
+        "30000 bytes of address": (GET_SERVICE, service(address=attr(3, bytes(30000))), do),
+        "port of 1 byte": (GET_SERVICE, service(port=attr(4, b"8")), do),
+        "port of 8 bytes": (GET_SERVICE, service(port=attr(4, bytes(8))), do),
+        "fwmark 0": (
+            GET_SERVICE,
+            attr(NESTED | 1, attr(1, b"\2\0") + attr(5, bytes(4))),
+            do,
+        ),
+        "fwmark of 2 bytes": (
+            GET_SERVICE,
+            attr(NESTED | 1, attr(1, b"\2\0") + attr(5, b"\1\0")),
+            do,
+        ),
+        "fwmark and address": (GET_SERVICE, service(x=attr(5, struct.pack("=I", 1))), do),
+        "another service": (GET_SERVICE, service(port=attr(4, b"\0\1")), do),
+        "an attribute of 3 bytes": (GET_SERVICE, struct.pack("=HH", 3, 1), do),
+        "an attribute of 0 bytes": (GET_SERVICE, struct.pack("=HH", 0, 1), do),
+        "longer than the message": (GET_SERVICE, struct.pack("=HH", 60000, NESTED | 1), do),
+        "longer than its nest": (
+            GET_SERVICE,
+            attr(NESTED | 1, struct.pack("=HH", 200, 1) + bytes(8)),
+            do,
+        ),
+        "more after the end": (GET_SERVICE, service() + b"\1\2\3", do),
+        "1000 attributes": (GET_SERVICE, attr(99, b"1234") * 1000, do),
+        "attributes of all services": (GET_SERVICE, service(), dump),
+        "dests of nobody": (GET_DEST, b"", dump),
+        "dests of another": (GET_DEST, service(port=attr(4, b"\0\1")), dump),
+        "dests, an unknown attribute": (GET_DEST, service() + attr(2, bytes(4)), dump),
+        "slots of nobody": (GET_SLOTS, attr(2, b""), dump),
+        "slots of another": (GET_SLOTS, service(port=attr(4, b"\0\1")), dump),
+        "a flag with a value": (GET_SLOTS, service() + attr(2, b"1234"), dump),
+        "slots, an unknown attribute": (GET_SLOTS, service() + attr(4, bytes(4)), dump),
+        "counters of another": (GET_COUNTERS, service(port=attr(4, b"\0\1")), dump),
+        "counters, a broken nest": (GET_COUNTERS, attr(NESTED | 1, words), dump),
+    }
+    # Refused by netlink itself, which has less to say.
+    plain = {
+        "dests, not a dump": (GET_DEST, service(), do),
+        "slots, not a dump": (GET_SLOTS, service(), do),
+        "counters, not a dump": (GET_COUNTERS, service(), do),
+        "a reserved field": (GET_SERVICE, service(), do, struct.pack("=BBH", 1, 1, 1)),
+        "half a header": (GET_SERVICE, b"", do, b"\1\1"),
+    }
+    for command in [0, *range(5, 256, 25), COMMANDS, 255]:
+        plain[f"command {command}"] = (command, service(), do)
+        plain[f"dump {command}"] = (command, service(), dump)
+    result = {"cases": 0, "refused": 0, "explained": 0, "amiss": []}
+    for name, (command, payload, flags, *head) in {**cases, **plain}.items():
+        answers = Family().ask(command, payload, flags, head=head[0] if head else None)
+        result["cases"] += 1
+        refused = len(answers) == 1 and answers[-1].get("error", 0) != 0
+        result["refused"] += refused
+        result["explained"] += explained(answers[-1])
+        if not refused or (name in cases and not explained(answers[-1])):
+            result["amiss"].append(f"{name}: {what(answers[-1])}")
+    return result
+
+
+def fuzz(count, seed):
+    """Any bytes after the header: answered or refused, each; and then all is as it was."""
+    rng = random.Random(seed)
+    good = [
+        service(),
+        service() + attr(2, b""),
+        attr(NESTED | 1, attr(1, b"\2\0") + attr(5, struct.pack("=I", 1))),
+        service(family=attr(1, b"\12\0"), address=attr(3, bytes(16))),
+        b"",
+    ]
+
+    def tree(depth):
+        if depth == 0 or rng.random() < 0.3:
+            return rng.randbytes(rng.choice([0, 1, 2, 3, 4, 8, 16, 17, 100]))
+        parts = range(rng.randrange(6))
+        kinds = [0, 1, 2, 3, 4, 5, 6, 7, 0x3FFF, NESTED | 1, NESTED | 2, NET_BYTEORDER | 4]
+        return b"".join(attr(rng.choice(kinds), tree(depth - 1)) for _ in parts)
+
+    def message():
+        if rng.random() < 0.3:
+            return tree(4)
+        data = bytearray(rng.choice(good))
+        for _ in range(rng.randrange(5)):
+            at = rng.randrange(len(data) + 1)
+            match rng.randrange(5):
+                case 0 if data:
+                    data[at % len(data)] = rng.randrange(256)
+                case 1:
+                    del data[at:]
+                case 2:
+                    data[at:at] = rng.randbytes(rng.randrange(9))
+                case 3:
+                    data += rng.choice(good)
+                case 4 if data:
+                    data[at % len(data)] ^= 1 << rng.randrange(8)
+        return bytes(data)
+
+    family = Family()
+    ends = collections.Counter()
+    for i in range(count):
+        command = rng.choice([1, 1, 2, 2, 3, 3, 4, 4, rng.randrange(256)])
+        flags = REQUEST | ACK | rng.choice([0, DUMP, DUMP, rng.randrange(0x10000)])
+        payload = message()
+        size = None
+        if rng.random() < 0.1:
+            size = rng.choice([0, 15, 16, 18, 20, 16 + len(payload), 70000])
+        if i % 50 == 0:
+            # A dump that is not read to its end goes with its socket.
+            family.sock.close()
+            family = Family()
+        family.send(command, payload, flags, size=size)
+        # What netlink takes for no message at all, it does not answer.
+        told = size is None or 16 <= size <= 20 + len(payload)
+        if not told or not flags & REQUEST:
+            ends["not a message"] += 1
+            continue
+        if rng.random() < 0.02:
+            ends["not read"] += 1
+            family.sock.close()
+            family = Family()
+            continue
+        ends[what(family.answers()[-1])] += 1
+        # The acknowledgement of an answer that is not an error.
+        family.sock.settimeout(0)
+        try:
+            while True:
+                family.receive()
+        except BlockingIOError:
+            family.sock.settimeout(60)
+    answer = Family().ask(GET_SERVICE, service())
+    return {"sent": count, "ends": dict(ends), "answers": what(answer[-1]) == "ok"}
+
+
+# Little, so that every dump has several parts.
+ROOM = 8192
+
+DUMPS = {
+    "services": (GET_SERVICE, b""),
+    "dests": (GET_DEST, service()),
+    "slots": (GET_SLOTS, service()),
+    "unstable": (GET_SLOTS, service() + attr(2, b"")),
+    "counters": (GET_COUNTERS, b""),
+}
+
+
+def torn(kind, command):
+    """Netlink prepares a part of a dump when the one before is read, so the first is old."""
+    family = Family(ROOM)
+    family.send(*DUMPS[kind], REQUEST | DUMP)
+    messages = family.receive()
+    done = subprocess.run(command, check=False) if command else None
+    while messages[-1]["number"] not in (ERROR, DONE):
+        messages += family.receive()
+    parts = [attrs(m["payload"][4:]) for m in messages if m["number"] == family.number]
+    return {
+        "messages": len(parts),
+        "interrupted": sum(bool(m["flags"] & DUMP_INTR) for m in messages),
+        "end": what(messages[-1]),
+        "explained": explained(messages[-1]),
+        "slots": sum(len(part.get(4, b"")) // 4 for part in parts) if kind != "services" else 0,
+        "status": done.returncode if done else None,
+    }
+
+
+def hold():
+    family = Family(ROOM)
+    family.send(*DUMPS["slots"], REQUEST | DUMP)
+    messages = family.receive()
+    print("open", flush=True)
+    sys.stdin.read()
+    while messages[-1]["number"] not in (ERROR, DONE):
+        messages += family.receive()
+    return {"end": what(messages[-1])}
+
+
+def join():
+    family = Family()
+    try:
+        family.sock.setsockopt(SOL_NETLINK, 1, family.group)
+    except OSError as error:
+        return {"end": errno.errorcode[error.errno]}
+    return {"end": "ok"}
+
+
+def listen(seconds):
+    """How many events of each command come, and how often some were lost."""
+    family = Family()
+    family.sock.setsockopt(SOL_NETLINK, 1, family.group)
+    counts, end = collections.Counter(), time.monotonic() + seconds
+    print("open", flush=True)
+    while (left := end - time.monotonic()) > 0:
+        family.sock.settimeout(left)
+        try:
+            counts.update(str(message["payload"][0]) for message in family.receive())
+        except TimeoutError:
+            break
+        except OSError as error:
+            counts[errno.errorcode[error.errno]] += 1
+    return dict(counts)
+
+
+def deaf():
+    family = Family()
+    family.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    family.sock.setsockopt(SOL_NETLINK, 1, family.group)
+    print("open", flush=True)
+    sys.stdin.read()
+    try:
+        family.receive()
+    except OSError as error:
+        return {"end": errno.errorcode[error.errno]}
+    return {"end": "ok"}
+
+
+match sys.argv[1:]:
+    case ["malformed"]:
+        result = malformed()
+    case ["fuzz", count, seed]:
+        result = fuzz(int(count), int(seed))
+    case ["torn", kind, *command]:
+        result = torn(kind, command)
+    case ["hold"]:
+        result = hold()
+    case ["join"]:
+        result = join()
+    case ["deaf"]:
+        result = deaf()
+    case ["listen", seconds]:
+        result = listen(float(seconds))
+    case _:
+        sys.exit(__doc__)
+print(json.dumps(result), flush=True)
+os._exit(0)

@@ -1,0 +1,145 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The netlink family and those who do not behave: malformed messages by hand and
+# by the thousand, no privilege, dumps that are left open while tables, services,
+# namespaces and the module change or go. Fails when a message that is wrong is
+# answered, or refused without a word; when a dump hides that it is torn.
+
+. "$(dirname "$0")/../lib.sh"
+setup
+T=${T:-20}
+lb ipvsadm --set "$T" "$T" "$T"
+MESSAGES=${MESSAGES:-5000}
+raw() { lb python3 "$HERE/netlink.py" "$@"; }
+
+service $SVC
+before=$(lb ipvsadm -Sn)
+result=$(raw malformed)
+eq "malformed messages: none is answered, each is explained" "$(jq -c .amiss <<<"$result")" "[]"
+eq "malformed messages: $(jq .cases <<<"$result") are refused" \
+	"$(jq .refused <<<"$result")" "$(jq .cases <<<"$result")"
+for seed in 1 2 3; do
+	result=$(raw fuzz $((MESSAGES / 3)) $seed)
+	echo "# $result"
+	eq "$((MESSAGES / 3)) random messages, seed $seed: the family answers as before" \
+		"$(jq .answers <<<"$result")" true
+	between "and some of them" "$(jq '.ends.ok' <<<"$result")" 1 "$MESSAGES"
+done
+eq "IPVS is as it was" "$(lb ipvsadm -Sn)" "$before"
+
+# Privileges: those of the namespace.
+unprivileged() { lb setpriv --bounding-set -net_admin --inh-caps -net_admin "$@"; }
+eq "without CAP_NET_ADMIN: no service" \
+	"$(unprivileged python3 "$HERE/netlink.py" torn services | jq -r .end)" EPERM
+eq "without CAP_NET_ADMIN: no slots" \
+	"$(unprivileged python3 "$HERE/netlink.py" torn slots | jq -r .end)" EPERM
+eq "without CAP_NET_ADMIN: no events" \
+	"$(unprivileged python3 "$HERE/netlink.py" join | jq -r .end)" EPERM
+eq "with it: events" "$(raw join | jq -r .end)" ok
+# Who is in a chroot, as everything here is, may not make a user namespace: leave it.
+out() {
+	unshare -m nsenter --mount=/proc/self/ns/mnt /bin/busybox sh -c \
+		'cd /overlay/root && mount --move . / && exec chroot . "$@"' - "$@"
+}
+own() { out unshare -Urn python3 "$HERE/netlink.py" "$@"; }
+eq "in a namespace of one's own: its services, none" \
+	"$(own torn services | jq -c '[.end, .messages]')" '["ok",0]'
+eq "in a namespace of one's own: its events" "$(own join | jq -r .end)" ok
+# A stranger has all capabilities in a user namespace of his own, but it is not that of lb.
+eq "with the capability in another user namespace: nothing" \
+	"$(out ip netns exec lb unshare -Ur python3 "$HERE/netlink.py" torn services | jq -r .end)" EPERM
+
+# Dumps of many parts, and what happens in between.
+result=$(raw torn slots)
+eq "slots: all of them in many messages, not interrupted" \
+	"$(jq -c '[.slots, .interrupted, .end, (.messages > 60)]' <<<"$result")" '[16381,0,"ok",true]'
+start_long 60
+result=$(raw torn slots ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0)
+eq "slots: the table changes meanwhile: told" \
+	"$(jq -c '[.status, .end, (.interrupted > 0)]' <<<"$result")" '[0,"ok",true]'
+lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 1
+result=$(raw torn slots ipvsadm -D -t $SVC)
+eq "slots: the service goes meanwhile: told, and why" \
+	"$(jq -c '[.status, .end, .explained]' <<<"$result")" '[0,"ENOENT",true]'
+stop_long
+service $SVC
+remake() { raw torn slots bash -c "ipvsadm -D -t $SVC; ipvsadm -A -t $SVC -s $SCHED"; }
+eq "slots: the service is made anew meanwhile: not taken for the old one" \
+	"$(remake | jq -r .end)" ENOENT
+for n in 1 2 3 4; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -g; done
+
+{
+	for n in $(seq 300); do
+		echo "-A -t 10.0.8.1:$n -s $SCHED"
+		echo "-a -t 10.0.8.1:$n -r 10.0.0.11:$n -g"
+		echo "-a -t $SVC -r 10.0.$((6 + n / 200)).$((n % 200 + 1)):80 -g"
+	done
+} | lb ipvsadm -R
+settle
+result=$(raw torn services)
+eq "services: 301, in one piece" "$(jq -c '[.messages, .interrupted]' <<<"$result")" "[301,0]"
+result=$(raw torn services ipvsadm -A -t 10.0.8.1:301 -s $SCHED)
+ok "services: one comes meanwhile: told" test "$(jq .interrupted <<<"$result")" -gt 0
+result=$(raw torn services ipvsadm -D -t 10.0.8.1:7)
+ok "services: one goes meanwhile: told" test "$(jq .interrupted <<<"$result")" -gt 0
+result=$(raw torn services ip netns exec client ipvsadm -A -t 10.0.8.1:1 -s $SCHED)
+eq "services: one comes in another namespace: nobody's business" \
+	"$(jq -c '[.messages, .interrupted]' <<<"$result")" "[301,0]"
+in_ns client ipvsadm -C
+result=$(raw torn dests)
+eq "servers: 304, in one piece" "$(jq -c '[.messages, .interrupted]' <<<"$result")" "[304,0]"
+result=$(raw torn dests ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0)
+ok "servers: one changes meanwhile: told" test "$(jq .interrupted <<<"$result")" -gt 0
+result=$(raw torn counters ipvsadm -C)
+eq "counters: all services go meanwhile: told" \
+	"$(jq -c '[.status, .end, (.interrupted > 0)]' <<<"$result")" '[0,"ok",true]'
+
+# Events that nobody reads are lost for who does not read them, and for nobody else.
+service $SVC
+mkfifo "$WORK/deaf"
+lb python3 "$HERE/netlink.py" deaf <"$WORK/deaf" >"$WORK/deaf.said" &
+deaf=$!
+exec 7>"$WORK/deaf"
+wait_for 20 grep -q open "$WORK/deaf.said"
+lb python3 "$HERE/netlink.py" listen 20 >"$WORK/heard" &
+listener=$!
+wait_for 20 grep -q open "$WORK/heard"
+for n in $(seq 40); do
+	lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w $((n % 2 + 2))
+done
+wait $listener
+exec 7>&-
+wait $deaf
+eq "a deaf listener: told that it lost events" "$(tail -n 1 "$WORK/deaf.said" | jq -r .end)" ENOBUFS
+eq "and others heard all 40 changes" \
+	"$(tail -n 1 "$WORK/heard" | jq '.["7"]')" 40
+
+# The module and an open dump.
+mkfifo "$WORK/hold"
+lb python3 "$HERE/netlink.py" hold <"$WORK/hold" >"$WORK/held" &
+holder=$!
+exec 8>"$WORK/hold"
+wait_for 20 grep -q open "$WORK/held"
+lb ipvsadm -C
+ok "the module is not unloaded while a dump is open" bash -c '! rmmod ip_vs_mhs 2>/dev/null'
+exec 8>&-
+wait $holder
+eq "the dump ends" "$(tail -n 1 "$WORK/held" | jq -r .end)" ENOENT
+ok "the module is unloaded then" wait_for 20 rmmod ip_vs_mhs
+
+# The namespace and an open dump: the socket keeps it.
+service $SVC
+rm "$WORK/hold"
+mkfifo "$WORK/hold"
+lb python3 "$HERE/netlink.py" hold <"$WORK/hold" >"$WORK/held" &
+holder=$!
+exec 8>"$WORK/hold"
+wait_for 20 grep -q open "$WORK/held"
+ip netns del lb
+exec 8>&-
+wait $holder
+eq "a namespace without a name: the dump goes on to its end" \
+	"$(tail -n 1 "$WORK/held" | jq -r .end)" ok
+eq "nothing in the kernel's log" \
+	"$(dmesg | grep -cE 'WARNING:|BUG:|Oops|RIP:|circular locking|suspicious RCU')" 0

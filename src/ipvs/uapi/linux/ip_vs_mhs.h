@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Do not edit directly, auto-generated from: */
+/*	Documentation/netlink/specs/ip_vs_mhs.yaml */
+/* YNL-GEN uapi header */
+/* To regenerate run: scripts/ynl */
+
+#ifndef _UAPI_LINUX_IP_VS_MHS_H
+#define _UAPI_LINUX_IP_VS_MHS_H
+
+#define IPVS_MHS_FAMILY_NAME	"IPVS_MHS"
+#define IPVS_MHS_FAMILY_VERSION	1
+
+#define IPVS_MHS_NONE	32767
+
+/*
+ * Address family, the AF_* numbers.
+ */
+enum ipvs_mhs_family {
+	IPVS_MHS_FAMILY_INET = 2,
+	IPVS_MHS_FAMILY_INET6 = 10,
+};
+
+/*
+ * Transport protocol, the IPPROTO_* numbers.
+ */
+enum ipvs_mhs_protocol {
+	IPVS_MHS_PROTOCOL_TCP = 6,
+	IPVS_MHS_PROTOCOL_UDP = 17,
+	IPVS_MHS_PROTOCOL_SCTP = 132,
+};
+
+/**
+ * enum ipvs_mhs_method - How packets get to a server, the numbers of IPVS
+ *   (IP_VS_CONN_F_*).
+ * @IPVS_MHS_METHOD_MASQ: With another address (-m); every flow has an entry.
+ * @IPVS_MHS_METHOD_TUNNEL: In a tunnel (-i).
+ * @IPVS_MHS_METHOD_DIRECT: Direct routing (-g).
+ */
+enum ipvs_mhs_method {
+	IPVS_MHS_METHOD_MASQ,
+	IPVS_MHS_METHOD_TUNNEL = 2,
+	IPVS_MHS_METHOD_DIRECT,
+};
+
+/**
+ * enum ipvs_mhs_state
+ * @IPVS_MHS_STATE_LIVE: In the service, with a weight above 0.
+ * @IPVS_MHS_STATE_DRAINING: In the service with weight 0. Flows that live
+ *   there go on as long as they send; new ones go elsewhere.
+ * @IPVS_MHS_STATE_GRACE: Deleted, or reached in another way from now on. Flows
+ *   that live there go on until the grace is over.
+ * @IPVS_MHS_STATE_GONE: No packet gets there any more. In events only.
+ */
+enum ipvs_mhs_state {
+	IPVS_MHS_STATE_LIVE,
+	IPVS_MHS_STATE_DRAINING,
+	IPVS_MHS_STATE_GRACE,
+	IPVS_MHS_STATE_GONE,
+};
+
+/**
+ * enum ipvs_mhs_cause - Why a table was made.
+ * @IPVS_MHS_CAUSE_ADOPT: The scheduler took over a service that had servers.
+ * @IPVS_MHS_CAUSE_ADD: A server was added.
+ * @IPVS_MHS_CAUSE_UPDATE: The weight or the forwarding method of a server
+ *   changed.
+ * @IPVS_MHS_CAUSE_DELETE: A server was deleted.
+ * @IPVS_MHS_CAUSE_RETRY: An earlier change had failed for want of memory.
+ */
+enum ipvs_mhs_cause {
+	IPVS_MHS_CAUSE_ADOPT,
+	IPVS_MHS_CAUSE_ADD,
+	IPVS_MHS_CAUSE_UPDATE,
+	IPVS_MHS_CAUSE_DELETE,
+	IPVS_MHS_CAUSE_RETRY,
+};
+
+enum {
+	IPVS_MHS_KEY_A_FAMILY = 1,
+	IPVS_MHS_KEY_A_PROTOCOL,
+	IPVS_MHS_KEY_A_ADDRESS,
+	IPVS_MHS_KEY_A_PORT,
+	IPVS_MHS_KEY_A_FWMARK,
+
+	__IPVS_MHS_KEY_A_MAX,
+	IPVS_MHS_KEY_A_MAX = (__IPVS_MHS_KEY_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_COUNTER_A_PACKETS = 1,
+	IPVS_MHS_COUNTER_A_BYTES,
+	IPVS_MHS_COUNTER_A_CONNS,
+	IPVS_MHS_COUNTER_A_PINS_NEW,
+	IPVS_MHS_COUNTER_A_PINS_OLD,
+	IPVS_MHS_COUNTER_A_ICMP_ERRORS,
+	IPVS_MHS_COUNTER_A_FULL,
+	IPVS_MHS_COUNTER_A_NO_SERVER,
+	IPVS_MHS_COUNTER_A_UDP_MOVED,
+	IPVS_MHS_COUNTER_A_REMAPS,
+	IPVS_MHS_COUNTER_A_MERGES,
+	IPVS_MHS_COUNTER_A_SLOTS_MERGED,
+	IPVS_MHS_COUNTER_A_REBUILD_FAILURES,
+
+	__IPVS_MHS_COUNTER_A_MAX,
+	IPVS_MHS_COUNTER_A_MAX = (__IPVS_MHS_COUNTER_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_SERVICE_A_SERVICE = 1,
+	IPVS_MHS_SERVICE_A_SCHEDULER,
+	IPVS_MHS_SERVICE_A_STATELESS,
+	IPVS_MHS_SERVICE_A_GENERATION,
+	IPVS_MHS_SERVICE_A_TABLE_SIZE,
+	IPVS_MHS_SERVICE_A_BALANCE,
+	IPVS_MHS_SERVICE_A_HASH_KEY,
+	IPVS_MHS_SERVICE_A_SERVERS,
+	IPVS_MHS_SERVICE_A_STABLE,
+	IPVS_MHS_SERVICE_A_UNSTABLE,
+	IPVS_MHS_SERVICE_A_NEXT_MERGE,
+	IPVS_MHS_SERVICE_A_SESSION_TIMEOUT,
+	IPVS_MHS_SERVICE_A_COUNTERS,
+
+	__IPVS_MHS_SERVICE_A_MAX,
+	IPVS_MHS_SERVICE_A_MAX = (__IPVS_MHS_SERVICE_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_DEST_A_SERVICE = 1,
+	IPVS_MHS_DEST_A_GENERATION,
+	IPVS_MHS_DEST_A_INDEX,
+	IPVS_MHS_DEST_A_FAMILY,
+	IPVS_MHS_DEST_A_ADDRESS,
+	IPVS_MHS_DEST_A_PORT,
+	IPVS_MHS_DEST_A_WEIGHT,
+	IPVS_MHS_DEST_A_METHOD,
+	IPVS_MHS_DEST_A_STATE,
+	IPVS_MHS_DEST_A_TIME_LEFT,
+	IPVS_MHS_DEST_A_OLD_SLOTS,
+	IPVS_MHS_DEST_A_NEW_SLOTS,
+	IPVS_MHS_DEST_A_PACKETS,
+	IPVS_MHS_DEST_A_BYTES,
+
+	__IPVS_MHS_DEST_A_MAX,
+	IPVS_MHS_DEST_A_MAX = (__IPVS_MHS_DEST_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_SLOTS_A_SERVICE = 1,
+	IPVS_MHS_SLOTS_A_UNSTABLE_ONLY,
+	IPVS_MHS_SLOTS_A_GENERATION,
+	IPVS_MHS_SLOTS_A_SLOT,
+	IPVS_MHS_SLOTS_A_OLD,
+	IPVS_MHS_SLOTS_A_NEW,
+	IPVS_MHS_SLOTS_A_TIME_LEFT,
+
+	__IPVS_MHS_SLOTS_A_MAX,
+	IPVS_MHS_SLOTS_A_MAX = (__IPVS_MHS_SLOTS_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_CPU_A_SERVICE = 1,
+	IPVS_MHS_CPU_A_CPU,
+	IPVS_MHS_CPU_A_COUNTERS,
+
+	__IPVS_MHS_CPU_A_MAX,
+	IPVS_MHS_CPU_A_MAX = (__IPVS_MHS_CPU_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_EVENT_A_SERVICE = 1,
+	IPVS_MHS_EVENT_A_GENERATION,
+	IPVS_MHS_EVENT_A_CAUSE,
+	IPVS_MHS_EVENT_A_BECAME_UNSTABLE,
+	IPVS_MHS_EVENT_A_BECAME_STABLE,
+	IPVS_MHS_EVENT_A_MERGED,
+	IPVS_MHS_EVENT_A_UNSTABLE,
+	IPVS_MHS_EVENT_A_NEXT_MERGE,
+
+	__IPVS_MHS_EVENT_A_MAX,
+	IPVS_MHS_EVENT_A_MAX = (__IPVS_MHS_EVENT_A_MAX - 1)
+};
+
+enum {
+	IPVS_MHS_CMD_GET_SERVICE = 1,
+	IPVS_MHS_CMD_GET_DEST,
+	IPVS_MHS_CMD_GET_SLOTS,
+	IPVS_MHS_CMD_GET_COUNTERS,
+	IPVS_MHS_CMD_REMAP_NTF,
+	IPVS_MHS_CMD_MERGE_NTF,
+	IPVS_MHS_CMD_DEST_NTF,
+	IPVS_MHS_CMD_FAILURE_NTF,
+
+	__IPVS_MHS_CMD_MAX,
+	IPVS_MHS_CMD_MAX = (__IPVS_MHS_CMD_MAX - 1)
+};
+
+#define IPVS_MHS_MCGRP_EVENTS	"events"
+
+#endif /* _UAPI_LINUX_IP_VS_MHS_H */
