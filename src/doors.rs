@@ -56,6 +56,10 @@ use crate::{
 const FTP_DATA: u16 = 20;
 
 /// A packet for a service of ours, and what its slot says.
+///
+/// The way of a settled packet is inlined from end to end and keeps this in registers; what is not
+/// inlined gets a copy.
+#[derive(Clone, Copy)]
 struct Arrival<'a> {
     flow: Flow,
     svc: &'a Svc,
@@ -191,7 +195,7 @@ impl<'a> Arrival<'a> {
     /// What the table alone does not answer.
     #[cold]
     #[inline(never)]
-    fn look_up(&self, skb: Skb<'_>) -> Verdict {
+    fn look_up(self, skb: Skb<'_>) -> Verdict {
         if self.is_one_packet() {
             return self.send_new(skb);
         }
@@ -332,11 +336,11 @@ impl<'a> Arrival<'a> {
 /// entry; without one the way to the server would stay a hole for what a client sends. The next
 /// packet that is too large is answered by the transmitter, so that the client learns it, too.
 #[cold]
-fn learn_mtu(services: &Services, skb: &mut Skb<'_>, mark: u32, rcu: Reader<'_>) {
+fn learn_mtu(services: &Services, skb: &mut Skb<'_>, rcu: Reader<'_>) {
     let Some(said) = flow::too_large(&*skb) else {
         return;
     };
-    let Some(arrival) = Arrival::new(services, said.flow, mark, rcu) else {
+    let Some(arrival) = Arrival::new(services, said.flow, skb.mark(), rcu) else {
         return;
     };
     // Only a way that packets of this flow may have taken.
@@ -351,23 +355,46 @@ fn learn_mtu(services: &Services, skb: &mut Skb<'_>, mark: u32, rcu: Reader<'_>)
     }
 }
 
+/// Where a packet of a known flow goes.
+#[inline(always)]
+fn go<'s>(
+    services: &Services,
+    skb: Skb<'s>,
+    flow: Flow,
+    rcu: Reader<'_>,
+) -> Result<Verdict, Skb<'s>> {
+    match Arrival::new(services, flow, skb.mark(), rcu) {
+        Some(arrival) if arrival.is_settled() => Ok(arrival.send_new(skb)),
+        Some(arrival) => Ok(arrival.look_up(skb)),
+        None => Err(skb),
+    }
+}
+
+/// A packet that is not plain: the same, step by step.
+#[cold]
+#[inline(never)]
+fn go_slowly(services: &Services, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
+    let rest = match flow::parse(v6, &skb) {
+        Some(flow) => go(services, skb, flow, rcu),
+        None => Err(skb),
+    };
+    rest.unwrap_or_else(|mut skb| {
+        if !v6 {
+            learn_mtu(services, &mut skb, rcu);
+        }
+        Verdict::ACCEPT
+    })
+}
+
 impl Doors for Services {
     #[inline(always)]
-    fn arrive(&self, mut skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
+    fn arrive(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
         if !skb.is_candidate() {
             return Verdict::ACCEPT;
         }
-        let mark = skb.mark();
-        let flow = flow::parse(v6, &skb);
-        match flow.and_then(|flow| Arrival::new(self, flow, mark, rcu)) {
-            Some(arrival) if arrival.is_settled() => arrival.send_new(skb),
-            Some(arrival) => arrival.look_up(skb),
-            None => {
-                if !v6 && flow::is_icmp(&skb) {
-                    learn_mtu(self, &mut skb, mark, rcu);
-                }
-                Verdict::ACCEPT
-            }
+        match flow::plain(v6, &skb) {
+            Some(flow) => go(self, skb, flow, rcu).unwrap_or(Verdict::ACCEPT),
+            None => go_slowly(self, skb, v6, rcu),
         }
     }
 }

@@ -417,7 +417,7 @@ impl Service {
     pub(crate) fn delete(&self, svc: Locked<'_>, dest: &Dest) {
         let mut writer = self.writer.lock();
         let timeouts = svc.netns().timeouts(self.protocol);
-        let at_once = svc.netns().settings().expire_nodest();
+        let at_once = svc.netns().expires_nodest();
         let now = time::jiffies();
         let found = writer.find(dest);
         let Some((member, index)) = found else {

@@ -6,19 +6,24 @@ u32 mhs_ipvs_settings(struct netns_ipvs *ipvs)
 	int sync = READ_ONCE(ipvs->sync_state);
 	u32 settings = 0;
 
-	if (sysctl_backup_only(ipvs))
-		settings |= MHS_IPVS_BACKUP_ONLY;
 	if (ip_vs_conntrack_enabled(ipvs))
 		settings |= MHS_IPVS_CONNTRACK;
+	if (READ_ONCE(ipvs->drop_rate))
+		settings |= MHS_IPVS_DROPS;
+	if (likely(!sync))
+		return settings;
+	if (sysctl_backup_only(ipvs))
+		settings |= MHS_IPVS_BACKUP_ONLY;
 	if (sync & IP_VS_STATE_BACKUP)
 		settings |= MHS_IPVS_SYNC_BACKUP;
 	if (sync & IP_VS_STATE_MASTER)
 		settings |= MHS_IPVS_SYNC_MASTER;
-	if (READ_ONCE(ipvs->drop_rate))
-		settings |= MHS_IPVS_DROPS;
-	if (sysctl_expire_nodest_conn(ipvs))
-		settings |= MHS_IPVS_EXPIRE_NODEST;
 	return settings;
+}
+
+bool mhs_ipvs_expire_nodest(struct netns_ipvs *ipvs)
+{
+	return sysctl_expire_nodest_conn(ipvs);
 }
 
 int mhs_ipvs_conn_count(struct netns_ipvs *ipvs)

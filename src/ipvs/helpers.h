@@ -20,9 +20,8 @@
 #define MHS_IPVS_BACKUP_ONLY	0x1	/* net.ipv4.vs.backup_only */
 #define MHS_IPVS_CONNTRACK	0x2	/* net.ipv4.vs.conntrack */
 #define MHS_IPVS_SYNC_BACKUP	0x4	/* a sync daemon receives entries */
-#define MHS_IPVS_EXPIRE_NODEST	0x8	/* net.ipv4.vs.expire_nodest_conn */
-#define MHS_IPVS_SYNC_MASTER	0x10	/* a sync daemon sends entries */
-#define MHS_IPVS_DROPS		0x20	/* net.ipv4.vs.drop_packet at work */
+#define MHS_IPVS_SYNC_MASTER	0x8	/* a sync daemon sends entries */
+#define MHS_IPVS_DROPS		0x10	/* net.ipv4.vs.drop_packet at work */
 
 /* Just before IPVS in LOCAL_IN. */
 enum mhs_door {
@@ -36,6 +35,7 @@ extern unsigned int mhs_balance;
 extern char mhs_sched_name[64];
 
 u32 mhs_ipvs_settings(struct netns_ipvs *ipvs);
+bool mhs_ipvs_expire_nodest(struct netns_ipvs *ipvs);
 int mhs_ipvs_conn_count(struct netns_ipvs *ipvs);
 bool mhs_ipvs_conn_full(struct netns_ipvs *ipvs);
 int mhs_ipvs_services(const struct netns_ipvs *ipvs, int af, bool by_mark);

@@ -65,11 +65,6 @@ impl Settings {
     pub(crate) fn drops(self) -> bool {
         self.0 & bindings::MHS_IPVS_DROPS != 0
     }
-
-    /// Connections to a deleted server are to end at once.
-    pub(crate) fn expire_nodest(self) -> bool {
-        self.0 & bindings::MHS_IPVS_EXPIRE_NODEST != 0
-    }
 }
 
 /// A `struct netns_ipvs`.
@@ -103,6 +98,12 @@ impl Netns {
     pub(crate) fn settings(&self) -> Settings {
         // SAFETY: `self` is a valid namespace.
         Settings(unsafe { bindings::mhs_ipvs_settings(self.as_ptr()) })
+    }
+
+    /// Whether connections to a deleted server are to end at once (`expire_nodest_conn`).
+    pub(crate) fn expires_nodest(&self) -> bool {
+        // SAFETY: `self` is a valid namespace.
+        unsafe { bindings::mhs_ipvs_expire_nodest(self.as_ptr()) }
     }
 
     /// Whether there is any connection entry.
