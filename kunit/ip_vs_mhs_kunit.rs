@@ -82,6 +82,10 @@ mod ipvs_suite {
         Ordering, //
     };
     use ipvs::{
+        counters::{
+            self,
+            Counters, //
+        },
         rcu::{
             self,
             GracePeriod,
@@ -132,6 +136,45 @@ mod ipvs_suite {
         kernel_rcu::synchronize_rcu();
         kernel_rcu::synchronize_rcu();
         assert!(start.is_over());
+    }
+
+    /// Counters of all CPUs add up, and one that is not there counts nothing.
+    #[test]
+    fn counters_add_up() -> Result {
+        let counters = Counters::<3>::new()?;
+        assert_eq!(counters.sum(), [0; 3]);
+        counters.add(0, 5);
+        counters.add(0, 2);
+        counters.add(2, 1 << 40);
+        counters.add(3, 1);
+        assert_eq!(counters.sum(), [7, 0, 1 << 40]);
+        let mut sum = [0; 3];
+        for cpu in counters::cpus(0) {
+            for (sum, count) in sum.iter_mut().zip(counters.on(cpu)) {
+                *sum += count;
+            }
+        }
+        assert_eq!(sum, [7, 0, 1 << 40]);
+        Ok(())
+    }
+
+    /// CPUs come in order, and one can go on from any of them.
+    #[test]
+    fn cpus_have_an_order() {
+        let mut last = None;
+        for cpu in counters::cpus(0) {
+            let number = cpu.number();
+            assert!(last < Some(number));
+            assert_eq!(
+                counters::cpus(number).next().map(|cpu| cpu.number()),
+                Some(number)
+            );
+            last = Some(number);
+        }
+        assert!(last.is_some());
+        let end = last.map_or(0, |last| last + 1);
+        assert!(counters::cpus(end).next().is_none());
+        assert!(counters::cpus(u32::MAX).next().is_none());
     }
 
     #[pin_data]

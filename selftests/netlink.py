@@ -10,8 +10,9 @@
                                first part the command is run, then it goes on
   netlink.py hold              begins a dump of slots, says so, and reads on when
                                standard input ends
+  netlink.py watch             asks for everything, over and over, until standard input ends
   netlink.py join              joins the group of events
-  netlink.py listen SECONDS    counts events
+  netlink.py listen            counts events until standard input ends
   netlink.py deaf              joins with little room, says so, and looks what came when
                                standard input ends
 
@@ -23,11 +24,11 @@ import errno
 import json
 import os
 import random
+import select
 import socket
 import struct
 import subprocess
 import sys
-import time
 
 SOL_NETLINK = 270
 ERROR, DONE = 2, 3
@@ -348,6 +349,27 @@ def hold():
     return {"end": what(messages[-1])}
 
 
+def watch():
+    """Every dump of slots has each slot once, torn or not; what was whole is of one generation."""
+    family = Family(ROOM)
+    result = collections.Counter()
+    print("open", flush=True)
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        for kind, (command, payload) in DUMPS.items():
+            answers = family.ask(command, payload, REQUEST | DUMP)
+            parts = [attrs(m["payload"][4:]) for m in answers if m["number"] == family.number]
+            torn = any(m["flags"] & DUMP_INTR for m in answers)
+            result["dumps"] += 1
+            result["torn"] += torn
+            result["failed"] += what(answers[-1]) != "ok"
+            if kind in ("dests", "slots"):
+                states = {part[2 if kind == "dests" else 3] for part in parts}
+                result["amiss"] += len(states) > 1 and not torn
+            if kind == "slots":
+                result["amiss"] += sum(len(part[4]) // 4 for part in parts) != 16381
+    return dict(result)
+
+
 def join():
     family = Family()
     try:
@@ -357,18 +379,21 @@ def join():
     return {"end": "ok"}
 
 
-def listen(seconds):
-    """How many events of each command come, and how often some were lost."""
+def listen():
+    """How many events of each command come until standard input ends, and how often some are lost."""
     family = Family()
     family.sock.setsockopt(SOL_NETLINK, 1, family.group)
-    counts, end = collections.Counter(), time.monotonic() + seconds
     print("open", flush=True)
-    while (left := end - time.monotonic()) > 0:
-        family.sock.settimeout(left)
+    counts = collections.Counter()
+    more = True
+    while more:
+        more = sys.stdin not in select.select([family.sock, sys.stdin], [], [])[0]
+        family.sock.settimeout(0)
         try:
-            counts.update(str(message["payload"][0]) for message in family.receive())
-        except TimeoutError:
-            break
+            while True:
+                counts.update(str(message["payload"][0]) for message in family.receive())
+        except BlockingIOError:
+            pass
         except OSError as error:
             counts[errno.errorcode[error.errno]] += 1
     return dict(counts)
@@ -396,12 +421,14 @@ match sys.argv[1:]:
         result = torn(kind, command)
     case ["hold"]:
         result = hold()
+    case ["watch"]:
+        result = watch()
     case ["join"]:
         result = join()
     case ["deaf"]:
         result = deaf()
-    case ["listen", seconds]:
-        result = listen(float(seconds))
+    case ["listen"]:
+        result = listen()
     case _:
         sys.exit(__doc__)
 print(json.dumps(result), flush=True)

@@ -40,7 +40,7 @@ eq "with it: events" "$(raw join | jq -r .end)" ok
 # Who is in a chroot, as everything here is, may not make a user namespace: leave it.
 out() {
 	unshare -m nsenter --mount=/proc/self/ns/mnt /bin/busybox sh -c \
-		'cd /overlay/root && mount --move . / && exec chroot . "$@"' - "$@"
+		'cd /overlay/root && mount --move . / && exec chroot . /usr/bin/env "$@"' - "$@"
 }
 own() { out unshare -Urn python3 "$HERE/netlink.py" "$@"; }
 eq "in a namespace of one's own: its services, none" \
@@ -95,21 +95,47 @@ result=$(raw torn counters ipvsadm -C)
 eq "counters: all services go meanwhile: told" \
 	"$(jq -c '[.status, .end, (.interrupted > 0)]' <<<"$result")" '[0,"ok",true]'
 
+# Somebody asks for everything all the time, while servers come and go under live connections.
+service $SVC
+start_long 60 --first 500
+mkfifo "$WORK/watch"
+lb python3 "$HERE/netlink.py" watch <"$WORK/watch" >"$WORK/watched" &
+watcher=$!
+exec 8>"$WORK/watch"
+wait_for 20 grep -q open "$WORK/watched"
+for n in $(seq 30); do
+	lb ipvsadm -e -t $SVC -r 10.0.0.1$((n % 4 + 1)):80 -g -w $((n % 3))
+	if ((n % 10 == 0)); then
+		lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+		lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -g
+	fi
+done
+eq "watched all the time: no connection breaks" "$(long_status .broken)" 0
+exec 8>&-
+wait $watcher
+stop_long
+echo "# $(tail -n 1 "$WORK/watched")"
+eq "no answer failed, or was of two states without saying so" \
+	"$(tail -n 1 "$WORK/watched" | jq -c '[.failed, .amiss]')" "[0,0]"
+ok "some said that they are" test "$(tail -n 1 "$WORK/watched" | jq .torn)" -gt 0
+lb ipvsadm -C
+
 # Events that nobody reads are lost for who does not read them, and for nobody else.
 service $SVC
-mkfifo "$WORK/deaf"
+mkfifo "$WORK/deaf" "$WORK/listen"
 lb python3 "$HERE/netlink.py" deaf <"$WORK/deaf" >"$WORK/deaf.said" &
 deaf=$!
 exec 7>"$WORK/deaf"
 wait_for 20 grep -q open "$WORK/deaf.said"
-lb python3 "$HERE/netlink.py" listen 20 >"$WORK/heard" &
+lb python3 "$HERE/netlink.py" listen <"$WORK/listen" >"$WORK/heard" 7>&- &
 listener=$!
+exec 8>"$WORK/listen"
 wait_for 20 grep -q open "$WORK/heard"
 for n in $(seq 40); do
 	lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w $((n % 2 + 2))
 done
+exec 7>&- 8>&-
 wait $listener
-exec 7>&-
 wait $deaf
 eq "a deaf listener: told that it lost events" "$(tail -n 1 "$WORK/deaf.said" | jq -r .end)" ENOBUFS
 eq "and others heard all 40 changes" \
