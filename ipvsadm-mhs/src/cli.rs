@@ -259,8 +259,8 @@ pub struct OfService {
     #[arg(short = 'b', long, value_name = "FLAGS", value_delimiter = ',')]
     pub sched_flags: Option<Vec<String>>,
 
-    /// Persistent: a client keeps its server for so many seconds; 0 takes it away
-    #[arg(short = 'p', long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
+    /// Persistent: a client keeps its server for so many seconds (360); 0 takes it away
+    #[arg(short = 'p', long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "360")]
     pub persistent: Option<u32>,
 
     /// Clients that persist together: a mask, for IPv6 the length of a prefix

@@ -86,8 +86,11 @@ pub enum Error {
     Io(String, #[source] io::Error),
 }
 
-fn os(errno: i32) -> io::Error {
-    io::Error::from_raw_os_error(errno)
+/// The words of the C library for an error, without Rust's number behind them.
+fn os(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    let words = text.split(" (os error").next();
+    words.unwrap_or(&text).to_owned()
 }
 
 impl Error {

@@ -15,9 +15,7 @@ pub struct Host {
 /// Reads `ADDRESS`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `[ADDRESS]`.
 ///
 /// The address is an IPv4 address, an IPv6 address or the name of a host; the port a number or the
-/// name of a service as in `/etc/services`. Without brackets the last colon is what comes before
-/// the port, for `ipvsadm` reads `2001:db8::1:80` so; only where that makes no sense the whole is an
-/// address.
+/// name of a service as in `/etc/services`. An IPv6 address without brackets has no port.
 pub fn parse(text: &str, sock: SockType) -> Result<Host, String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inner, after) = rest
@@ -40,20 +38,17 @@ pub fn parse(text: &str, sock: SockType) -> Result<Host, String> {
             port,
         });
     }
-    let split = text.rsplit_once(':');
-    if let Some((before, after)) = split {
-        // More than one colon: IPv6, or nothing that can be meant.
-        if let (true, Ok(whole)) = (before.contains(':'), text.parse::<Ipv6Addr>()) {
-            return Ok(match (before.parse::<Ipv6Addr>(), port(after, sock)) {
-                (Ok(address), Ok(port)) => Host {
-                    address: address.into(),
-                    port: Some(port),
-                },
-                _ => Host {
-                    address: whole.into(),
-                    port: None,
-                },
-            });
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Ok(Host {
+            address: address.into(),
+            port: None,
+        });
+    }
+    if let Some((before, after)) = text.rsplit_once(':') {
+        if before.parse::<Ipv6Addr>().is_ok() {
+            return Err(format!(
+                "'{before}' is an IPv6 address: a port needs it in brackets, [{before}]:{after}"
+            ));
         }
         return Ok(Host {
             address: address(before)?,
@@ -156,10 +151,8 @@ mod tests {
         check("[2001:db8::1]:443", expect!["2001:db8::1 port 443"]);
         check("[2001:db8::1]:https", expect!["2001:db8::1 port 443"]);
         check("[2001:db8::1]", expect!["2001:db8::1"]);
-        // As ipvsadm reads it.
-        check("2001:db8::1:80", expect!["2001:db8::1 port 80"]);
         check("2001:db8::1", expect!["2001:db8::1"]);
-        check("2001:db8::a:b", expect!["2001:db8::a:b"]);
+        check("2001:db8::1:80", expect!["2001:db8::1:80"]);
         check("1:2:3:4:5:6:7:8", expect!["1:2:3:4:5:6:7:8"]);
         check("[::ffff:192.0.2.1]:80", expect!["::ffff:192.0.2.1 port 80"]);
     }
@@ -206,6 +199,10 @@ mod tests {
         check(
             "[2001:db8::1]80",
             expect!["error: '[2001:db8::1]80': after the bracket comes a colon and a port"],
+        );
+        check(
+            "2001:db8::1:http",
+            expect!["error: '2001:db8::1' is an IPv6 address: a port needs it in brackets, [2001:db8::1]:http"],
         );
         check(
             "a b:80",

@@ -489,10 +489,22 @@ impl Ipvs {
             nest(CmdAttr::Dest, dest)?,
         ];
         let sent = self.send(cmd, attrs.into_iter().collect(), what);
-        sent.map_err(|error| match error.errno() {
-            Some(libc::ESRCH) => Error::NoService(*service),
-            Some(libc::ENOENT) => Error::NoServer(*service, *server),
-            _ => error,
+        sent.map_err(|error| match error {
+            Error::Kernel { errno, .. } if errno == libc::ESRCH => Error::NoService(*service),
+            Error::Kernel { errno, .. } if errno == libc::ENOENT => {
+                Error::NoServer(*service, *server)
+            }
+            // IPVS does not say why.
+            Error::Kernel { what, errno, why } if errno == libc::EINVAL => {
+                let other = Family::of(&server.address) != service.family();
+                let reason = match other {
+                    true => "a server of another address family needs a tunnel, -i",
+                    false => "is it an address of one host that there is a route to?",
+                };
+                let why = why.or(Some(reason.into()));
+                Error::Kernel { what, errno, why }
+            }
+            error => error,
         })
     }
 }
