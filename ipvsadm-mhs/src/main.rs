@@ -20,6 +20,7 @@ mod module;
 mod output;
 mod server;
 mod service;
+mod simulation;
 
 use clap::Parser;
 use cli::{Change, Cli, Command};
@@ -55,7 +56,7 @@ fn run(cli: &Cli) -> Result<()> {
         },
         Command::Handover(handover) => command::handover::run(handover, json),
         Command::Plan(plan) => command::plan::run(plan, json),
-        Command::Simulate(_) => todo!(),
+        Command::Simulate(simulate) => command::simulate::run(simulate, json),
         Command::Generate(generate) => command::generate::run(generate),
     }
 }

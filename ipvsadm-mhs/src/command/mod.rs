@@ -13,4 +13,5 @@ pub mod plan;
 pub mod replace;
 pub mod set;
 pub mod show;
+pub mod simulate;
 pub mod slots;
