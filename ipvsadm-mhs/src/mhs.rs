@@ -24,6 +24,7 @@ use serde::Serialize;
 use std::{
     net::IpAddr,
     sync::mpsc::{Receiver, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
@@ -401,11 +402,15 @@ pub struct Mhs {
 impl Mhs {
     pub fn connect() -> Result<Self> {
         let mut genl = Genl::connect()?;
-        match genl.family(FAMILY)? {
-            Some(family) => Ok(Self { genl, family }),
-            None if module::is_loaded() => Err(Error::OldModule("it has no netlink family")),
-            None => Err(Error::NoModule),
+        // A module that was loaded this moment registers its family a little later.
+        for _ in 0..10 {
+            match genl.family(FAMILY)? {
+                Some(family) => return Ok(Self { genl, family }),
+                None if module::is_loaded() => thread::sleep(Duration::from_millis(50)),
+                None => return Err(Error::NoModule),
+            }
         }
+        Err(Error::OldModule("it has no netlink family"))
     }
 
     fn dump<A>(&mut self, cmd: Cmd, attrs: Attrs<A>, what: &str) -> Result<Vec<Genlmsghdr<Cmd, A>>>

@@ -3,7 +3,7 @@
 //! The loaded module and its options, as `/sys/module/ip_vs_mhs` shows them.
 
 use mhs_core::{hash, maglev};
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 const SYS: &str = "/sys/module/ip_vs_mhs";
 
@@ -53,4 +53,16 @@ pub fn config() -> Config {
 /// The name under which it is registered as a scheduler: `mhs`, or what `sched_name` said.
 pub fn scheduler() -> String {
     option("sched_name").unwrap_or_else(|| "mhs".into())
+}
+
+/// Whether the kernel has a scheduler of that name, or a module for it. In doubt it has.
+pub fn has_scheduler(name: &str) -> bool {
+    let module = format!("ip_vs_{name}");
+    if Path::new("/sys/module").join(&module).exists() {
+        return true;
+    }
+    let found = Command::new("modprobe")
+        .args(["-q", "-n", &module])
+        .status();
+    found.map_or(true, |status| status.success())
 }

@@ -67,6 +67,9 @@ pub fn run(handover: &Handover, json: bool) -> Result<()> {
         let text = format!("{service} is scheduled by {scheduler} already");
         return Err(Error::Usage(text));
     }
+    if !module::has_scheduler(&scheduler) {
+        return Err(Error::NoScheduler(scheduler));
+    }
     let session = match Mhs::connect().and_then(|mut mhs| mhs.service(&service)) {
         Ok(told) => Duration::from_millis(told.session_timeout_ms),
         // It can be done without knowing more, by an older module, too.

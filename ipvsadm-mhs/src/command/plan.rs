@@ -229,14 +229,14 @@ fn render(service: &Service, forecast: &Forecast) -> String {
     }
     text += &table.render("  ");
     text += &format!(
-        "\n{moved} slots move ({}; ideal {:.0}), {} are unstable then ({} now)\n",
+        "\n{moved} slots move ({}; ideal {:.0}), at most {} are unstable then ({} now)\n",
         percent(ratio(moved, slots)),
         forecast.moved_ideal,
         forecast.unstable_after,
         forecast.unstable_before,
     );
     text += &format!(
-        "{} of the live flows get an entry until their slots are merged\n",
+        "{} of the live flows get an entry; slots that nobody uses are merged at once\n",
         percent(forecast.pinned_share)
     );
     if forecast.ending_share > 0.0 {
@@ -281,8 +281,8 @@ mod tests {
               192.0.2.13:80       2   8601  52.5 %  ->            -           0         0 %
               192.0.2.14:80       -      0     0 %  ->            2        8601      52.5 %
 
-            11410 slots move (69.7 %; ideal 8190), 11410 are unstable then (0 now)
-            69.7 % of the live flows get an entry until their slots are merged
+            11410 slots move (69.7 %; ideal 8190), at most 11410 are unstable then (0 now)
+            69.7 % of the live flows get an entry; slots that nobody uses are merged at once
             52.5 % of the live flows are on a deleted server: what is left of them after a session timeout ends
             largest share over its weight: 1.050 now, 1.050 then
         "#]].assert_eq(&render(&service, &forecast));

@@ -57,7 +57,6 @@ pub fn run(show: &Show, json: bool) -> Result<()> {
         struct One<'a> {
             #[serde(flatten)]
             service: ServiceJson<'a>,
-            #[serde(rename = "destinations")]
             servers: Vec<ServerJson<'a>>,
         }
         let servers = rows.iter().map(|(server, entry)| ServerJson {
