@@ -59,6 +59,10 @@ pub enum Command {
     Events(Events),
 
     /// Watch all services in the terminal
+    ///
+    /// A bar of stable and unstable slots for each, the time to its next merge, packets a second
+    /// without and by an entry; the servers of one, and what happened. Keys: q ends, up and down (or
+    /// k and j) choose a service, PgUp and PgDn show more servers, space stops the picture.
     Top(Top),
 
     /// Print everything that is counted, in the OpenMetrics format

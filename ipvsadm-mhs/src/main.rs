@@ -15,6 +15,7 @@ mod forecast;
 mod genl;
 mod host;
 mod ipvs;
+mod live;
 mod mhs;
 mod module;
 mod output;
@@ -45,7 +46,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Show(show) => command::show::run(show, json),
         Command::Slots(slots) => command::slots::run(slots, json),
         Command::Events(events) => command::events::run(events, json),
-        Command::Top(_) => todo!(),
+        Command::Top(top) => command::top::run(top, json),
         Command::Metrics => command::metrics::run(),
         Command::Change(change) => match change {
             Change::Add(set) => command::set::add(set),

@@ -92,7 +92,7 @@ eq "metrics: a line each for type and help, before the samples" \
 
 # Slots, and a change of them with live connections.
 start_long 60
-lb ipvsadm-mhs events --json --timeout 60 >"$WORK/events" &
+lb ipvsadm-mhs events --json --timeout 60 >"$WORK/events" 9>&- &
 events=$!
 sleep 1
 before=$(get '.slots[] | "\(.[0]) \(.[1]) \(.[2])"' slots $SVC)

@@ -32,7 +32,8 @@ eq "drain: silent flows have no entry, but slots" \
 	"$(head -n 1 "$WORK/drain" | jq '(.entries == 0) and (.slots > 0)')" true
 eq "drain: no connection breaks" "$(long_status .broken)" 0
 left() { tail -n 1 "$WORK/drain" | jq "$1"; }
-mhs drain 10.0.0.14 --wait --json >"$WORK/drain" &
+# Without the pipe that start_long opened: its connections end when that is closed.
+mhs drain 10.0.0.14 --wait --json >"$WORK/drain" 9>&- &
 waiting=$!
 entered() { [[ $(left .entries) == "$on4" ]]; }
 ok "drain: an entry for each of its $on4 connections" wait_for 10 entered
@@ -55,7 +56,7 @@ ok "no entry is left" wait_for $((T * 10)) no_entries
 settle
 start_long 40
 on1=$(long_status '.servers.rs1')
-mhs replace 10.0.0.11 10.0.0.12 --wait --delete >"$WORK/replace" &
+mhs replace 10.0.0.11 10.0.0.12 --wait --delete >"$WORK/replace" 9>&- &
 waiting=$!
 replaced() { [[ $(weight 10.0.0.11) == 0 && $(weight 10.0.0.12) == 1 ]]; }
 ok "replace: the new one in the place of the old one" wait_for 5 replaced
@@ -72,7 +73,7 @@ eq "replace: and the old one is deleted" "$(weight 10.0.0.11)" ""
 # Another scheduler, and back.
 ok "no entry is left" wait_for $((T * 10)) no_entries
 start_long 40 --first 4000
-mhs handover --json $SVC >"$WORK/handover" &
+mhs handover --json $SVC >"$WORK/handover" 9>&- &
 waiting=$!
 flag() { lb ipvsadm-save -n | grep -q -- "-A -t $SVC -s $SCHED -b flag-3"; }
 ok "handover: flag-3 first" wait_for 5 flag

@@ -15,3 +15,4 @@ pub mod set;
 pub mod show;
 pub mod simulate;
 pub mod slots;
+pub mod top;
