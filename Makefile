@@ -13,6 +13,8 @@ help:
 	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
 	@echo '  make doc              build/doc/index.html: the manual, from Documentation/'
 	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
+	@echo '  make tool             build/tool/ipvsadm-mhs, its man pages and completions'
+	@echo '  make install          ... and put them below PREFIX (/usr/local)'
 	@echo '  make clean-cache      remove kernels and roots from the cache'
 	@echo 'On Debian 13 with kernel headers and a Rust toolchain:'
 	@echo '  make modules KDIR=... build the module'
@@ -28,6 +30,12 @@ endif
 
 stock um:
 	scripts/build $@
+
+tool:
+	scripts/tool
+
+install:
+	scripts/tool --install $(DESTDIR)
 
 demo: stock
 	scripts/demo
@@ -47,4 +55,5 @@ doc:
 clean-cache:
 	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
 
-.PHONY: help modules modules_install clean stock um demo test bench lint doc clean-cache
+.PHONY: help modules modules_install clean stock um tool install demo test bench lint doc \
+	clean-cache

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Time passes.
+
+use super::{
+    mhs::{Later, Mhs, Queue},
+    plain::Plain,
+    stateful::Stateful,
+    Change, Flow, Flows, Live, Sample, Servers, World,
+};
+use mhs_core::hash;
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+/// What happens next. At the same time, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// Slots are due.
+    Merge,
+    Later(Later),
+    /// A change of the fleet, by its number.
+    Change(usize),
+    /// An entry of the stateful balancer expires.
+    StatefulExpiry,
+    Start(usize),
+    End(usize),
+    Sample(u64),
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub samples: Vec<Sample>,
+    pub flows: u64,
+    pub changes: u64,
+}
+
+/// Lets the flows and the changes happen until `end`, with so many samples on the way.
+pub fn run(
+    world: &World,
+    mut flows: impl Iterator<Item = Flow>,
+    changes: &[(u64, Change)],
+    end: u64,
+    samples: u64,
+) -> Result<Outcome, String> {
+    let mut servers = Servers::new(world);
+    let mut mhs = Mhs::new(world, &servers)?;
+    let mut stateful = Stateful::default();
+    let mut plain = Plain::new(&servers);
+
+    let mut live: Flows = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut started = 0;
+    let mut living = 0;
+    let mut outcome = Vec::new();
+    let mut queue: BinaryHeap<Reverse<(u64, Event)>> = BinaryHeap::new();
+    let mut later: Queue = Vec::new();
+    let mut next_flow = flows.next();
+
+    for (number, (at, _)) in changes.iter().enumerate() {
+        queue.push(Reverse((*at, Event::Change(number))));
+    }
+    for sample in 0..=samples {
+        queue.push(Reverse((
+            end * sample / samples.max(1),
+            Event::Sample(sample),
+        )));
+    }
+    if let Some(flow) = &next_flow {
+        queue.push(Reverse((flow.start, Event::Start(0))));
+    }
+    let mut armed = None;
+    while let Some(Reverse((now, event))) = queue.pop() {
+        if now > end {
+            break;
+        }
+        match event {
+            Event::Merge => {
+                armed = None;
+                mhs.merge(world, now, &mut live, &mut later);
+            }
+            Event::Later(Later::Packet(number, hash)) => {
+                let flow = live.get_mut(number).and_then(Option::as_mut);
+                // The number may be another flow's by now.
+                if let Some(flow) = flow.filter(|flow| flow.flow.hash == hash) {
+                    mhs.packet(world, flow, now, &mut later);
+                }
+            }
+            Event::Later(Later::Expiry(entry)) => mhs.expiry(entry, now),
+            Event::Later(Later::GraceEnds(index)) => {
+                mhs.grace_ends(world, index, now, &mut live, &mut later);
+            }
+            Event::Change(number) => {
+                if let Some((_, change)) = changes.get(number) {
+                    servers.apply(world, *change);
+                    mhs.change(world, &servers, *change, now, &mut live, &mut later)?;
+                    stateful.change(*change, &mut live);
+                    plain.change(&servers, &mut live);
+                }
+            }
+            Event::StatefulExpiry => stateful.entries -= 1,
+            Event::Start(_) => {
+                if let Some(flow) = next_flow.take() {
+                    started += 1;
+                    living += 1;
+                    let slot = hash::slot(flow.hash, world.config.size);
+                    let number = free.pop().unwrap_or_else(|| {
+                        live.push(None);
+                        live.len() - 1
+                    });
+                    let server = mhs.newcomer(slot);
+                    let newcomer = Live {
+                        flow,
+                        slot,
+                        mhs: mhs.start(number, slot),
+                        stateful: stateful.start(server),
+                        plain: plain.start(&flow),
+                    };
+                    if let Some(place) = live.get_mut(number) {
+                        *place = Some(newcomer);
+                    }
+                    queue.push(Reverse((flow.end, Event::End(number))));
+                    next_flow = flows.next();
+                    if let Some(flow) = &next_flow {
+                        queue.push(Reverse((flow.start, Event::Start(0))));
+                    }
+                }
+            }
+            Event::End(number) => {
+                if let Some(mut ended) = live.get_mut(number).and_then(Option::take) {
+                    living -= 1;
+                    free.push(number);
+                    mhs.end(world, number, &mut ended, &mut later);
+                    if stateful.end(ended.stateful) {
+                        queue.push(Reverse((now + world.linger, Event::StatefulExpiry)));
+                    }
+                }
+            }
+            Event::Sample(_) => outcome.push(Sample {
+                minute: now as f64 / 60_000.0,
+                live_flows: living,
+                unstable_slots: mhs.unstable(),
+                mhs_entries: mhs.entries,
+                stateful_entries: stateful.entries,
+                mhs_broken: mhs.broken,
+                stateful_broken: stateful.broken,
+                plain_broken: plain.broken,
+            }),
+        }
+        for (at, later) in later.drain(..) {
+            queue.push(Reverse((at, Event::Later(later))));
+        }
+        // A merge for the earliest deadline, as the service's timer.
+        if let Some(at) = mhs.deadline() {
+            if armed.is_none_or(|armed| at < armed) {
+                armed = Some(at);
+                queue.push(Reverse((at.max(now), Event::Merge)));
+            }
+        }
+    }
+    let changes = changes.iter().filter(|(at, _)| *at <= end).count() as u64;
+    Ok(Outcome {
+        samples: outcome,
+        flows: started,
+        changes,
+    })
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flows and changes of a fleet over time, and what three balancers make of them.
+//!
+//! `flows` says what happens, `mhs`, `stateful` and `plain` are the balancers, `engine` lets time
+//! pass, `plot` draws. Times are in milliseconds.
+
+pub mod engine;
+pub mod flows;
+pub mod mhs;
+#[cfg(test)]
+mod naive;
+pub mod plain;
+pub mod plot;
+pub mod stateful;
+
+use crate::{forecast::Fleet, module::Config, server::Server};
+use std::net::Ipv4Addr;
+
+/// A server by its number in the fleet.
+pub type Index = u16;
+
+/// What happens to the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Weight 0.
+    Drain(Index),
+    Delete(Index),
+    /// Weight as before, or added again.
+    Return(Index),
+}
+
+/// A flow as it is planned. It sends a packet every `gap` from its start on, and one at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub start: u64,
+    pub end: u64,
+    /// Of the client.
+    pub hash: u64,
+}
+
+/// What is the same for all flows and balancers.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub config: Config,
+    /// Of each server.
+    pub weights: Vec<u32>,
+    /// Between two packets of a flow.
+    pub gap: u64,
+    /// The session timeout, and how long an entry lives without a packet.
+    pub timeout: u64,
+    /// How long an entry lives after its flow's end.
+    pub linger: u64,
+}
+
+impl World {
+    /// The last packet of a flow until `now`.
+    pub fn last_packet(&self, flow: &Flow, now: u64) -> u64 {
+        match now >= flow.end {
+            true => flow.end,
+            false => now - (now - flow.start) % self.gap,
+        }
+    }
+
+    /// Its first packet after `now`.
+    pub fn next_packet(&self, flow: &Flow, now: u64) -> u64 {
+        (self.last_packet(flow, now) + self.gap).min(flow.end)
+    }
+
+    /// The name of a server.
+    pub fn server(index: Index) -> Server {
+        Server {
+            address: Ipv4Addr::from(0x0a00_0001 + u32::from(index)).into(),
+            port: 80,
+        }
+    }
+}
+
+/// Which servers are there, with which weight.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    /// `None` if deleted.
+    weights: Vec<Option<u32>>,
+}
+
+impl Servers {
+    pub fn new(world: &World) -> Self {
+        Self {
+            weights: world.weights.iter().map(|&weight| Some(weight)).collect(),
+        }
+    }
+
+    pub fn apply(&mut self, world: &World, change: Change) {
+        let (index, weight) = match change {
+            Change::Drain(index) => (index, Some(0)),
+            Change::Delete(index) => (index, None),
+            Change::Return(index) => (index, world.weights.get(usize::from(index)).copied()),
+        };
+        if let Some(place) = self.weights.get_mut(usize::from(index)) {
+            *place = weight;
+        }
+    }
+
+    pub fn is_there(&self, index: Index) -> bool {
+        self.weights
+            .get(usize::from(index))
+            .is_some_and(Option::is_some)
+    }
+
+    pub fn fleet(&self) -> Fleet {
+        let servers = (0..).zip(&self.weights);
+        let servers =
+            servers.filter_map(|(index, weight)| Some((World::server(index), (*weight)?)));
+        servers.collect()
+    }
+
+    /// The servers that new flows can go to, each as often as its weight says.
+    pub fn turns(&self) -> Vec<Index> {
+        let servers = (0..).zip(&self.weights);
+        let turns = servers
+            .flat_map(|(index, weight)| std::iter::repeat_n(index, weight.unwrap_or(0) as usize));
+        turns.collect()
+    }
+}
+
+/// A flow that lives, and what became of it at each balancer.
+#[derive(Clone, Debug)]
+pub struct Live {
+    pub flow: Flow,
+    pub slot: u32,
+    pub mhs: mhs::Fate,
+    pub stateful: stateful::Fate,
+    pub plain: plain::Fate,
+}
+
+/// The flows that live, by a number that is used again when one ended.
+pub type Flows = Vec<Option<Live>>;
+
+/// How things are at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Sample {
+    pub minute: f64,
+    pub live_flows: u64,
+    pub unstable_slots: u64,
+    pub mhs_entries: u64,
+    pub stateful_entries: u64,
+    pub mhs_broken: u64,
+    pub stateful_broken: u64,
+    pub plain_broken: u64,
+}
