@@ -67,6 +67,12 @@ wait_for() {
 entries() { lb awk 'NR > 1' /proc/net/ip_vs_conn | wc -l; }
 no_entries() { [[ $(entries) == 0 ]]; }
 
+# The flows that have an entry, one a line: client and virtual address, with ports.
+flows() { lb ipvsadm -Lnc | awk '/^(TCP|UDP|SCTP) / { print $4, $5 }' | sort -u; }
+
+# new_flows FILE: those that FILE, made by flows, does not list.
+new_flows() { comm -13 "$1" <(flows); }
+
 setup() {
 	local n ns
 	trap teardown EXIT
