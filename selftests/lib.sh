@@ -77,6 +77,12 @@ entries_from() {
 }
 no_entries() { [[ $(entries) == 0 ]]; }
 
+# The flows that have an entry, one a line: client and virtual address, with ports.
+flows() { lb ipvsadm -Lnc | awk '/^(TCP|UDP|SCTP) / { print $4, $5 }' | sort -u; }
+
+# new_flows FILE: those that FILE, made by flows, does not list.
+new_flows() { comm -13 "$1" <(flows); }
+
 setup() {
 	local n ns
 	trap teardown EXIT
