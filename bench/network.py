@@ -84,7 +84,7 @@ def unload_ipvs():
         run("ipvsadm", "-C")
         run("modprobe", "-r", "-a", *(
             name
-            for name in ("ip_vs_mhs", "ip_vs_mh", "ip_vs_sh")
+            for name in ("ip_vs_mhs", "ip_vs_mh", "ip_vs_sh", "ip_vs_rr")
             if Path("/sys/module", name).exists()
         ), "ip_vs")
 
