@@ -11,6 +11,7 @@ help:
 	@echo '  make bench            what it costs: build/bench.json and the figures of'
 	@echo '                        Documentation/performance.rst (scripts/bench has more)'
 	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
+	@echo '  make doc              build/doc/index.html: the manual, from Documentation/'
 	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
 	@echo '  make clean-cache      remove kernels and roots from the cache'
 	@echo 'On Debian 13 with kernel headers and a Rust toolchain:'
@@ -40,7 +41,10 @@ bench:
 lint:
 	scripts/lint
 
+doc:
+	scripts/doc
+
 clean-cache:
 	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
 
-.PHONY: help modules modules_install clean stock um demo test bench lint clean-cache
+.PHONY: help modules modules_install clean stock um demo test bench lint doc clean-cache

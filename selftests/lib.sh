@@ -24,8 +24,9 @@ WORK=$(mktemp -d)
 FAILED=0
 COUNT=0
 
-in_ns() { ip netns exec "$@"; }
-lb() { ip netns exec lb "$@"; }
+# Without the pipe to the live connections: daemons would keep it open, and it ends them.
+in_ns() { ip netns exec "$@" 9>&-; }
+lb() { in_ns lb "$@"; }
 
 # ok TEXT COMMAND...: one result, by the status of the command.
 ok() {
@@ -64,6 +65,16 @@ wait_for() {
 
 # The number of connection entries.
 entries() { lb awk 'NR > 1' /proc/net/ip_vs_conn | wc -l; }
+
+# entries_from FIRST N: those of N clients of load.py from number FIRST on, IPv4. Others may fade
+# meanwhile.
+entries_from() {
+	local low=$((16#0A010001 + $1)) ip n=0
+	while read -r _ ip _; do
+		((${#ip} == 8 && 16#$ip >= low && 16#$ip < low + $2)) && n=$((n + 1))
+	done < <(lb tail -n +2 /proc/net/ip_vs_conn)
+	echo $n
+}
 no_entries() { [[ $(entries) == 0 ]]; }
 
 setup() {

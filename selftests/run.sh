@@ -23,7 +23,7 @@ for script in "${@:-tests/*.sh}"; do
 			"# ended with "*) status=${line##* } ;;
 			*) echo "# ${line#\# }" ;;
 			esac
-		done < <(timeout -k 5 "${LIMIT:-400}" bash "$file" 2>&1; echo "# ended with $?")
+		done < <(timeout -k 5 "${LIMIT:-900}" bash "$file" 2>&1; echo "# ended with $?")
 		results=$((n - results))
 		n=$((n + 1))
 		# A script that stopped in the middle has no results, or left namespaces behind.

@@ -2,11 +2,11 @@
 
 //! The way of a packet.
 //!
-//! Door one stands before IPVS. A packet whose slot is stable is forwarded there by hash alone:
-//! no entry, no allocation, no lock, no write that another CPU would notice but for the slot's
-//! mark, a few times in a session timeout. Everything else goes on to IPVS, which forwards what has
-//! an entry and asks the scheduler about what begins a flow. Door two stands after IPVS and pins
-//! what is left: segments of flows that lived in a slot before it became unstable.
+//! The door stands before IPVS. A packet whose slot is stable is forwarded here by hash alone: no
+//! entry, no allocation, no lock, no write that another CPU would notice but for the slot's mark, a
+//! few times in a session timeout. Where the two tables differ the flow is looked up, once: it has
+//! an entry and goes by that, or it gets one here. What needs more than that (masquerading,
+//! persistence, overload) goes on to IPVS, which asks the scheduler.
 
 use crate::{
     ipvs::{
@@ -18,8 +18,14 @@ use crate::{
             Doors,
             Verdict, //
         },
+        netns::Settings,
         rcu::Reader,
-        service::Svc,
+        service::{
+            Dest,
+            Method,
+            Svc,
+            SvcFlags, //
+        },
         skb::{
             IpHeader,
             Skb, //
@@ -37,10 +43,7 @@ use crate::{
             Word, //
         },
     },
-    registry::{
-        Key,
-        Services, //
-    },
+    registry::Services,
     service::{
         Server,
         Servers,
@@ -48,10 +51,15 @@ use crate::{
     },
 };
 
+/// The port that FTP servers open data connections from.
+const FTP_DATA: u16 = 20;
+
 /// A packet for a service of ours, and what its slot says.
 struct Arrival<'a> {
     flow: Flow,
     svc: &'a Svc,
+    flags: SvcFlags,
+    settings: Settings,
     services: &'a Services,
     service: &'a Service,
     servers: &'a Servers,
@@ -62,29 +70,37 @@ struct Arrival<'a> {
 
 impl<'a> Arrival<'a> {
     /// `None` if the packet is none of our business.
-    #[inline]
-    fn new(services: &'a Services, skb: &Skb<'_>, v6: bool, rcu: Reader<'a>) -> Option<Self> {
-        if !skb.is_candidate() {
+    #[inline(always)]
+    fn new(
+        services: &'a Services,
+        flow: Flow,
+        mark: u32,
+        rcu: Reader<'a>, //
+    ) -> Option<Self> {
+        // IPVS never balances what comes from here, see `ip_vs_schedule()`.
+        if flow.sport == FTP_DATA {
             return None;
         }
-        let flow = flow::parse(v6, skb)?;
-        let mark = skb.mark();
         let hit = services.find(&flow, mark, rcu)?;
         let service = hit.service;
         let svc = service.link.get(rcu)?;
         let netns = svc.netns();
-        if svc.is_persistent()
-            || netns.settings().stateful()
-            || services.is_outranked(hit, netns, &flow, mark, rcu)
-        {
+        let (flags, settings) = (svc.flags(), netns.settings());
+        if flags.is_persistent() || settings.stateful() {
+            service.note_entries();
             return None;
         }
-        let slot = service.slot(svc, &flow.src, flow.sport);
+        if services.is_outranked(hit, netns, &flow, mark, rcu) {
+            return None;
+        }
+        let slot = service.slot(flags.hashes_port(), &flow.src, flow.sport);
         // The word comes first: whom it names was published before it was written.
         let word = slots::load(&service.words, slot)?;
         Some(Self {
             flow,
             svc,
+            flags,
+            settings,
             services,
             service,
             servers: service.servers(rcu)?,
@@ -98,17 +114,44 @@ impl<'a> Arrival<'a> {
         self.flow.kind == Kind::New
     }
 
+    fn is_udp(&self) -> bool {
+        self.flow.proto == Proto::Udp && self.flow.kind != Kind::Error
+    }
+
     /// `-o`: never an entry, always the new table.
     fn is_one_packet(&self) -> bool {
-        self.flow.proto == Proto::Udp && self.svc.is_one_packet()
+        self.flow.proto == Proto::Udp && self.flags.is_one_packet()
     }
 
-    fn find(&self, skb: &Skb<'_>) -> Option<Found<'a>> {
-        Found::of(self.svc, skb, &self.flow, self.rcu)
-    }
-
-    /// Forwards without an entry.
+    /// Whether there may be an entry that says other than the slot.
     #[inline]
+    fn may_be_elsewhere(&self) -> bool {
+        (self.word.feared()
+            || self.service.had_entries()
+            || self.services.may_have_received()
+            || self.settings.receives_entries())
+            && self.svc.netns().has_entries()
+    }
+
+    /// `-b flag-3`: the flow is to have an entry, whatever its slot.
+    fn is_handed_over(&self) -> bool {
+        self.flags.hands_over() && !self.needs_none()
+    }
+
+    /// The flow ends here, or this is an error about it, or each packet is one: nothing to make an
+    /// entry for.
+    fn needs_none(&self) -> bool {
+        matches!(self.flow.kind, Kind::Abort | Kind::Error) || self.is_one_packet()
+    }
+
+    /// Whether the table alone says where the packet goes.
+    #[inline]
+    fn is_settled(&self) -> bool {
+        self.word.stable() && !self.may_be_elsewhere() && !self.is_handed_over()
+    }
+
+    /// Sends a packet without an entry.
+    #[inline(always)]
     fn send(&self, skb: Skb<'_>, server: &Server) -> Verdict {
         if !server.express.is_open() {
             return Verdict::ACCEPT;
@@ -124,153 +167,180 @@ impl<'a> Arrival<'a> {
             .unwrap_or(Verdict::ACCEPT)
     }
 
-    /// The server of a packet that has no entry.
-    fn home(&self) -> Option<&'a Server> {
-        let new = self.servers.get(self.word.new());
-        if self.is_new() || self.is_one_packet() {
-            return new;
-        }
-        let old = self.servers.get(self.word.old());
-        let live = |old: &&Server| {
-            let dest = old.express.dest(self.rcu);
-            self.flow.proto != Proto::Udp || dest.is_some_and(|dest| dest.is_live())
-        };
-        old.filter(live).or(new)
-    }
-
-    /// Forwards by the table without an entry, in whatever state the slot is.
-    fn send_by_slot(&self, skb: Skb<'_>) -> Verdict {
-        match self.home() {
-            Some(server) => self.send(skb, server),
-            None => Verdict::ACCEPT,
-        }
-    }
-
-    /// A packet whose entry leads to a deleted server. IPVS would drop it.
-    fn after_deleted(&self, skb: Skb<'_>, found: Found<'_>) -> Verdict {
-        if self.is_new() {
-            // The client uses the port again: make room for a new entry. Should IPVS see the old
-            // one still and drop the packet, the client sends another.
-            found.expire();
-            return Verdict::ACCEPT;
-        }
-        let gone = found.dest().and_then(|dest| self.servers.gone(dest));
-        drop(found);
-        match gone {
-            // UDP has nobody to tell that the server is gone, so it is not asked to wait.
-            Some(server) if self.flow.proto != Proto::Udp => self.send(skb, server),
-            _ => self.send_by_slot(skb),
-        }
-    }
-
-    /// Door one, where both tables agree.
-    #[inline]
-    fn stable(&self, skb: Skb<'_>) -> Verdict {
-        let Some(server) = self.servers.get(self.word.old()) else {
+    /// By the new table, in which case IPVS decides about a server that is overloaded.
+    #[inline(always)]
+    fn send_new(&self, skb: Skb<'_>) -> Verdict {
+        let Some(server) = self.servers.get(self.word.new()) else {
             return Verdict::ACCEPT;
         };
-        let netns = self.svc.netns();
-        if (self.word.feared() || self.services.may_have_received(netns)) && netns.has_entries() {
-            if let Some(found) = self.find(&skb) {
-                let Some(dest) = found.dest() else {
-                    return Verdict::ACCEPT;
-                };
-                let own =
-                    server.express.leads_to(dest) && found.method() == server.express.method();
-                if !own {
-                    self.service.fear(self.slot);
-                    if !dest.is_available() {
-                        return self.after_deleted(skb, found);
-                    }
-                    return Verdict::ACCEPT;
-                }
-                // A pin to the slot's own server says what the slot says: let it expire.
-            }
-        }
         if self.is_new() || self.is_one_packet() {
             let dest = server.express.dest(self.rcu);
             if dest.is_none_or(|dest| dest.is_overloaded()) {
                 return Verdict::ACCEPT;
             }
         }
-        if self.is_handed_over() {
-            return Verdict::ACCEPT;
-        }
         self.send(skb, server)
     }
 
-    /// `-b flag-3`: IPVS or door two is to make an entry of this flow.
-    fn is_handed_over(&self) -> bool {
-        self.svc.hands_over()
-            && !matches!(self.flow.kind, Kind::Abort | Kind::Error)
-            && !self.is_one_packet()
-            && !self.svc.netns().is_full()
-    }
-
-    /// Door one, where they differ.
-    fn unstable(&self, skb: Skb<'_>) -> Verdict {
+    /// What the table alone does not answer.
+    #[cold]
+    #[inline(never)]
+    fn look_up(&self, skb: Skb<'_>) -> Verdict {
         if self.is_one_packet() {
-            return self.send_by_slot(skb);
+            return self.send_new(skb);
         }
-        let netns = self.svc.netns();
-        let full = netns.is_full();
-        // IPVS would leave an error without an entry to the host itself.
-        let error = self.flow.kind == Kind::Error;
-        if !full && !error && !self.service.is_wary() {
-            return Verdict::ACCEPT;
+        if self.is_handed_over() {
+            // Entries remain when this is over.
+            self.service.note_entries();
         }
-        match self.find(&skb) {
-            Some(found) => match found.dest() {
-                Some(dest) if !dest.is_available() => self.after_deleted(skb, found),
-                _ => Verdict::ACCEPT,
-            },
-            // No entry, and no room for another, or no need.
-            None if full || error => self.send_by_slot(skb),
-            None => Verdict::ACCEPT,
+        match Found::of(self.svc, &skb, &self.flow, self.rcu) {
+            Some(found) => self.by_entry(skb, found),
+            None if self.word.stable() && !self.is_handed_over() => self.send_new(skb),
+            None => self.without_entry(skb),
         }
     }
 
-    /// Door two: IPVS has no entry and does not want one.
-    fn left_over(&self, skb: Skb<'_>) -> Verdict {
-        let Some(old) = self.servers.get(self.word.old()) else {
+    /// The flow has an entry.
+    fn by_entry(&self, skb: Skb<'_>, found: Found<'_>) -> Verdict {
+        let Some(dest) = found.dest() else {
             return Verdict::ACCEPT;
         };
-        // What begins a flow, and all of UDP, IPVS has scheduled, or refused.
-        let udp = self.flow.proto == Proto::Udp && self.flow.kind != Kind::Error;
-        if self.is_new() || udp || !old.express.method().is_stateless() {
+        if self.word.stable() {
+            let server = self.servers.get(self.word.old());
+            let own = server.is_some_and(|server| {
+                server.express.leads_to(dest) && found.method() == server.express.method()
+            });
+            if own && !self.is_handed_over() {
+                // It says what the slot says: let it expire.
+                drop(found);
+                return self.send_new(skb);
+            }
+            if !own {
+                self.service.fear(self.slot);
+            }
+        }
+        if !dest.is_available() {
+            return self.after_deleted(skb, dest, found);
+        }
+        // Whether a SYN begins a new flow, where an error goes, and what a backup is told, is for
+        // IPVS to say.
+        if self.is_new() || self.flow.kind == Kind::Error || self.settings.sends_entries() {
             return Verdict::ACCEPT;
         }
-        let Some(dest) = old.express.dest(self.rcu) else {
+        found
+            .forward(self.svc, dest, skb, &self.flow)
+            .unwrap_or(Verdict::ACCEPT)
+    }
+
+    /// The entry leads to a deleted server. IPVS would drop the packet.
+    fn after_deleted(&self, skb: Skb<'_>, dest: &Dest, found: Found<'_>) -> Verdict {
+        if self.is_new() {
+            // The client uses the port again: make room for a new entry. Should IPVS see the old
+            // one still and drop the packet, the client sends another.
+            found.expire();
+            return Verdict::ACCEPT;
+        }
+        drop(found);
+        match self.servers.gone(dest) {
+            // UDP has nobody to tell that the server is gone, so it is not asked to wait.
+            Some(server) if !self.is_udp() => self.send(skb, server),
+            _ if self.is_udp() => self.send_new(skb),
+            _ => match self.servers.get(self.word.old()) {
+                Some(server) => self.send(skb, server),
+                None => Verdict::ACCEPT,
+            },
+        }
+    }
+
+    /// The flow has no entry, and its slot is moving, or it is to have one.
+    fn without_entry(&self, skb: Skb<'_>) -> Verdict {
+        let (old, new) = (
+            self.servers.get(self.word.old()),
+            self.servers.get(self.word.new()),
+        );
+        let full = self.svc.netns().is_full();
+        let takes_new = |server: &&Server| {
+            let dest = server.express.dest(self.rcu);
+            dest.is_some_and(|dest| dest.takes_new())
+        };
+        let is_live = |server: &&Server| {
+            let dest = server.express.dest(self.rcu);
+            dest.is_some_and(|dest| dest.is_live())
+        };
+        let lives = old.filter(|server| !server.is_gone());
+        let server = if self.needs_none() {
+            old
+        } else if self.is_udp() {
+            old.filter(is_live).or(new.filter(takes_new))
+        } else if full {
+            // Without an entry the first packet of a flow must go where the next ones will. That is
+            // the old server, unless it was deleted: it gets nothing new, and so nothing else
+            // either.
+            lives.or(new.filter(takes_new))
+        } else if self.is_new() {
+            // IPVS drops some of these, if it is asked to.
+            new.filter(|server| takes_new(server) && !self.settings.drops())
+        } else {
+            old
+        };
+        // None, or one that masquerades, or is overloaded: IPVS knows what to do.
+        let Some(server) = server.filter(|server| server.express.method().is_stateless()) else {
             return Verdict::ACCEPT;
         };
-        let ends = matches!(self.flow.kind, Kind::Abort | Kind::Error);
-        let settled = self.word.stable() && !self.is_handed_over();
-        if settled || ends || old.is_gone() {
-            // Merged just now; or the flow ends here and needs no entry; or IPVS would drop the
-            // packets of an entry for a deleted server.
-            return self.send(skb, old);
+        if full || self.needs_none() || server.is_gone() {
+            // IPVS would drop the packets of an entry for a deleted server.
+            return self.send(skb, server);
         }
+        let Some(dest) = server.express.dest(self.rcu) else {
+            return Verdict::ACCEPT;
+        };
         match conn::pin(self.svc, dest, skb, &self.flow) {
             Ok(verdict) => verdict,
-            Err(skb) => self.send(skb, old),
+            Err(skb) => self.send(skb, server),
         }
     }
 }
 
-impl Doors for Services {
-    #[inline]
-    fn before(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
-        match Arrival::new(self, &skb, v6, rcu) {
-            Some(arrival) if arrival.word.stable() => arrival.stable(skb),
-            Some(arrival) => arrival.unstable(skb),
-            None => Verdict::ACCEPT,
-        }
+/// Takes a router's word that packets in a tunnel are too large. IPVS does so where it finds an
+/// entry; without one the way to the server would stay a hole for what a client sends. The next
+/// packet that is too large is answered by the transmitter, so that the client learns it, too.
+#[cold]
+fn learn_mtu(services: &Services, skb: &mut Skb<'_>, mark: u32, rcu: Reader<'_>) {
+    let Some(said) = flow::too_large(&*skb) else {
+        return;
+    };
+    let Some(arrival) = Arrival::new(services, said.flow, mark, rcu) else {
+        return;
+    };
+    // Only a way that packets of this flow may have taken.
+    let taken = [arrival.word.old(), arrival.word.new()]
+        .into_iter()
+        .filter_map(|index| arrival.servers.get(index))
+        .filter(|server| server.express.method() == Method::Tunnel)
+        .filter_map(|server| server.express.dest(rcu))
+        .any(|dest| dest.addr() == said.server);
+    if taken {
+        skb.learn_mtu(arrival.svc.netns(), said.outer, said.mtu);
     }
+}
 
-    fn after(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
-        match Arrival::new(self, &skb, v6, rcu) {
-            Some(arrival) => arrival.left_over(skb),
-            None => Verdict::ACCEPT,
+impl Doors for Services {
+    #[inline(always)]
+    fn arrive(&self, mut skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
+        if !skb.is_candidate() {
+            return Verdict::ACCEPT;
+        }
+        let mark = skb.mark();
+        let flow = flow::parse(v6, &skb);
+        match flow.and_then(|flow| Arrival::new(self, flow, mark, rcu)) {
+            Some(arrival) if arrival.is_settled() => arrival.send_new(skb),
+            Some(arrival) => arrival.look_up(skb),
+            None => {
+                if !v6 && flow::is_icmp(&skb) {
+                    learn_mtu(self, &mut skb, mark, rcu);
+                }
+                Verdict::ACCEPT
+            }
         }
     }
 }

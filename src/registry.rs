@@ -68,7 +68,7 @@ impl Key {
     }
 
     /// Not secret: only addresses of this host get here, and those its owner chose.
-    #[inline]
+    #[inline(always)]
     fn hash(&self) -> usize {
         let word = match *self {
             Self::Addr { addr, proto, port } => {
@@ -160,18 +160,18 @@ const WATCH: u64 = time::HZ;
 
 impl Services {
     fn new() -> impl PinInit<Self, Error> {
-        const NONE: AtomicU32 = AtomicU32::new(0);
+        let none = || [AtomicU32::new(0), AtomicU32::new(0)];
         try_pin_init!(Self {
             table: RcuCell::empty(),
-            by_addr: [NONE; 2],
-            by_mark: [NONE; 2],
-            any_port: NONE,
+            by_addr: none(),
+            by_mark: none(),
+            any_port: AtomicU32::new(0),
             synced: AtomicU64::new(0),
             work <- DelayedWork::new(),
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn look<'a>(&self, key: &Key, rcu: Reader<'a>) -> Option<&'a Service> {
         let bucket = self.table.read(rcu)?.bucket(key)?.read(rcu)?;
         bucket
@@ -182,7 +182,7 @@ impl Services {
     }
 
     /// The service of ours that a packet is for; but see [`Services::is_outranked`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<'a>(&'a self, flow: &Flow, mark: u32, rcu: Reader<'a>) -> Option<Hit<'a>> {
         let v6 = matches!(flow.dst, Addr::V6(_));
         if mark != 0 && Self::count(&self.by_mark, v6) != 0 {
@@ -215,7 +215,7 @@ impl Services {
 
     /// Whether IPVS prefers a service that is not here, because it has another scheduler, to the
     /// one that was found.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_outranked(
         &self,
         hit: Hit<'_>,
@@ -234,18 +234,21 @@ impl Services {
             netns.services(v6, by_mark) > Self::count(ours, v6)
         };
         let any_port = hit.by == By::AnyPort;
-        let doubt = match hit.by {
+        match hit.by {
             By::Mark => false,
-            By::Port => mark != 0 && others(true),
-            By::AnyPort => (mark != 0 && others(true)) || others(false),
-        };
-        doubt && netns.prefers(flow, mark, any_port, rcu)
+            By::Port if mark == 0 => false,
+            By::Port => others(true) && netns.prefers(flow, mark, any_port, rcu),
+            By::AnyPort => {
+                (mark != 0 && others(true) || others(false))
+                    && netns.prefers(flow, mark, any_port, rcu)
+            }
+        }
     }
 
     /// Whether any entry may have arrived from another balancer, rather than been made here.
     #[inline]
-    pub(crate) fn may_have_received(&self, netns: &Netns) -> bool {
-        self.synced.load(Ordering::Relaxed) != 0 || netns.settings().receives_entries()
+    pub(crate) fn may_have_received(&self) -> bool {
+        self.synced.load(Ordering::Relaxed) != 0
     }
 
     fn note(&self, key: &Key, add: bool) {

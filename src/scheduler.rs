@@ -123,15 +123,16 @@ impl Scheduler for Mhs {
         header: Scheduled<'_>,
         rcu: Reader<'a>,
     ) -> Option<&'a Dest> {
+        let flags = svc.flags();
         let (client, port) = header.client(svc.is_v6(), skb);
-        let slot = service.slot(svc, &client, port);
+        let slot = service.slot(flags.hashes_port(), &client, port);
         let word = slots::load(&service.words, slot)?;
         let servers = service.servers(rcu)?;
 
         // What is left of flows that lived without an entry belongs to the old server: UDP, which
         // has no beginning; TCP and SCTP with `sloppy_tcp` or `sloppy_sctp`; what an ICMP error is
         // about with `schedule_icmp`. Where every flow has an entry this one is new.
-        let stateless = !svc.is_persistent() && !svc.netns().settings().stateful();
+        let stateless = !flags.is_persistent() && !svc.netns().settings().stateful();
         if stateless && !begins(svc, &header, skb) {
             let old = servers
                 .get(word.old())
@@ -152,7 +153,7 @@ impl Scheduler for Mhs {
         if let Some(own) = own.filter(|own| own.takes_new()) {
             return Some(own);
         }
-        if svc.falls_back() {
+        if flags.falls_back() {
             let other = fall_back(service, servers, &client, port, rcu);
             if other.is_some() {
                 // The entry that is about to be made leads away from the slot's own server.
@@ -180,7 +181,7 @@ fn begins(svc: &Svc, header: &Scheduled<'_>, skb: &Skb<'_>) -> bool {
         SCTP => header
             .transport(skb)
             .is_some_and(|head: [u8; 13]| head[12] == 1),
-        UDP => svc.is_one_packet(),
+        UDP => svc.flags().is_one_packet(),
         _ => true,
     }
 }

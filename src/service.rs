@@ -50,6 +50,7 @@ use crate::{
 use core::sync::atomic::{
     AtomicBool,
     AtomicU32,
+    AtomicU64,
     AtomicU8,
     Ordering, //
 };
@@ -143,8 +144,6 @@ struct Writer {
     unsettled: Option<GracePeriod>,
     /// The unit of the marks changed with that change.
     new_clock: bool,
-    /// There may be entries of deleted servers until then.
-    wary_until: u64,
     /// Something could not be done for want of memory.
     retry: bool,
     /// The table does not know of a change yet.
@@ -215,7 +214,9 @@ pub(crate) struct Service {
     pub(crate) marks: KVVec<AtomicU8>,
     servers: RcuCell<Servers>,
     clock: AtomicU32,
-    wary: AtomicBool,
+    /// When a packet last went to IPVS because all of them have to, in ticks, or a little before; 0
+    /// for never, or so long ago that no entry of that time is left.
+    entries: AtomicU64,
     // What only changes touch.
     size: u32,
     balance: u32,
@@ -260,7 +261,6 @@ impl Service {
             entry: timeouts.entry,
             unsettled: None,
             new_clock: false,
-            wary_until: 0,
             retry: false,
             pending: false,
             pause: 0,
@@ -273,7 +273,7 @@ impl Service {
                 marks,
                 servers: RcuCell::empty(),
                 clock: AtomicU32::new(Coarse::for_timeout(timeouts.session).shift()),
-                wary: AtomicBool::new(false),
+                entries: AtomicU64::new(0),
                 size,
                 balance: config.balance,
                 protocol: svc.protocol(),
@@ -294,9 +294,9 @@ impl Service {
     }
 
     /// The slot of a client, which counts as used from now.
-    #[inline]
-    pub(crate) fn slot(&self, svc: &Svc, client: &Addr, port: u16) -> u32 {
-        let port = svc.hashes_port().then_some(port);
+    #[inline(always)]
+    pub(crate) fn slot(&self, with_port: bool, client: &Addr, port: u16) -> u32 {
+        let port = with_port.then_some(port);
         let slot = hash::slot(hash::client(&self.key, client, port), self.size);
         let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
         slots::touch(&self.marks, slot, clock.mark(time::jiffies()));
@@ -318,10 +318,22 @@ impl Service {
         self.size
     }
 
-    /// Whether there may be entries of deleted servers.
+    /// Whether there may be entries that no slot knows of, from a time when each flow had one.
     #[inline]
-    pub(crate) fn is_wary(&self) -> bool {
-        self.wary.load(Ordering::Relaxed)
+    pub(crate) fn had_entries(&self) -> bool {
+        self.entries.load(Ordering::Relaxed) != 0
+    }
+
+    /// Entries are made without regard to slots now (persistence, `conntrack`, handover). Writes
+    /// once in a second.
+    pub(crate) fn note_entries(&self) {
+        let (now, last) = (time::jiffies().max(1), self.entries.load(Ordering::Relaxed));
+        if last == 0 || now.saturating_sub(last) > time::HZ {
+            self.entries.store(now, Ordering::Relaxed);
+            if last == 0 {
+                self.work.kick();
+            }
+        }
     }
 
     /// A packet showed, or is about to make, an entry for another server than the slot's own.
@@ -371,7 +383,6 @@ impl Service {
         };
         member.server.gone.store(true, Ordering::Relaxed);
         member.gone_until = Some(if at_once { now } else { now + timeouts.session });
-        self.wary.store(true, Ordering::Relaxed);
         self.remap(&mut writer, timeouts);
         if at_once {
             let times = writer.times(timeouts);
@@ -610,8 +621,6 @@ impl Service {
                 }
             }
         }
-        // Entries for them may live on, and IPVS drops the packets of those.
-        writer.wary_until = times.now + times.entry;
     }
 
     /// Opens the ways that could not be found when their servers were added.
@@ -653,6 +662,25 @@ impl Service {
             .any(|member| member.server.express.should_open());
     }
 
+    /// When the last entry that [`Service::note_entries`] was about has died, in ticks.
+    fn entries_end(&self, life: u64) -> Option<u64> {
+        let last = self.entries.load(Ordering::Relaxed);
+        (last != 0).then(|| last.saturating_add(life).saturating_add(2 * time::HZ))
+    }
+
+    fn forget_entries(&self, times: Times) {
+        let last = self.entries.load(Ordering::Relaxed);
+        if self
+            .entries_end(times.entry)
+            .is_some_and(|end| end <= times.now)
+        {
+            // Unless a packet has just noted another time.
+            let _ = self
+                .entries
+                .compare_exchange(last, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Has the work done when the next thing is due.
     fn arm(&self, writer: &Writer, now: u64) {
         let gone = writer
@@ -662,14 +690,14 @@ impl Service {
             .filter_map(|member| member.gone_until);
         let soon = writer.unsettled.map(|_| now + SETTLE);
         let again = writer.retry.then_some(now + RETRY);
-        let wary = (writer.wary_until > now).then_some(writer.wary_until);
+        let entries = self.entries_end(writer.entry);
         let table = writer.pending.then_some(writer.pause);
         let next = [
             gone.min(),
             writer.deadlines.next(),
             soon,
             again,
-            wary,
+            entries,
             table,
         ];
         if let Some(next) = next.into_iter().flatten().min() {
@@ -713,10 +741,7 @@ impl Worker for Service {
         }
         writer.slots(self).merge(times);
         self.leave(writer, times);
-        let gone = writer.places.iter().filter_map(Place::member);
-        let wary = gone.filter(|member| member.gone_until.is_some()).count() > 0;
-        self.wary
-            .store(wary || writer.wary_until > times.now, Ordering::Relaxed);
+        self.forget_entries(times);
         self.arm(writer, times.now);
     }
 }

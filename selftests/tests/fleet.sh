@@ -36,7 +36,7 @@ cat >"$WORK/router.conf" <<-CONF
 		local 10.0.0.5 as 65000;
 		hold time 3;
 		ipv4 { import all; export none; };
-		multihop;
+		direct;
 	}
 	protocol bgp lb from balancer { neighbor 10.0.0.1 as 65001; }
 	protocol bgp lb2 from balancer { neighbor 10.0.0.3 as 65001; }
@@ -52,7 +52,7 @@ announce() {
 		protocol bgp {
 			local $2 as 65001;
 			neighbor 10.0.0.5 as 65000;
-			multihop;
+			direct;
 			connect retry time 1;
 			connect delay time 1;
 			ipv4 { import none; export all; next hop self; };

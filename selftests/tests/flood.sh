@@ -6,6 +6,8 @@
 # SYNs make entries in stable slots, or a full table refuses clients.
 
 . "$(dirname "$0")/../lib.sh"
+# User-mode Linux takes minutes for a million; the stock kernel, which is the judge, does not.
+if [[ ${MHS_GUEST-} == um ]]; then FLOOD=${FLOOD:-50000}; fi
 FLOOD=${FLOOD:-1000000}
 setup
 service $SVC
@@ -13,7 +15,7 @@ service $SVC
 for n in 1 2 3 4; do ip -n rs$n route add blackhole default; done
 
 flood() {
-	in_ns client hping3 -q -S -p 80 --rand-source --flood -c "$1" $VIP >"$WORK/hping" 2>&1
+	in_ns client hping3 -q -S -p 80 --rand-source --faster -c "$1" $VIP >"$WORK/hping" 2>&1
 }
 # Segments that IPVS has counted for the service.
 seen() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $4 }'; }

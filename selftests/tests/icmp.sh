@@ -99,6 +99,40 @@ size=$(in_ns client curl -s -m 20 -o /dev/null -w '%{http_code} %{size_upload}' 
 	--data-binary "@$WORK/upload" "http://$VIP/")
 eq "tunnel: large packets of a client" "$size" "200 200000"
 
+# And larger than a router between the balancer and the servers takes: it tells the balancer, which
+# has no entry to find the flow by.
+in_ns router sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0
+for n in 1 2 3 4; do
+	ip -n router route add 10.0.0.1$n/32 dev eth0 mtu lock 1300
+	ip -n lb route add 10.0.0.1$n/32 via 10.0.0.3
+done
+modprobe -q ip_gre && modprobe -q fou
+for n in 1 2 3 4; do
+	ip -n rs$n link set gre0 up
+	in_ns rs$n sysctl -qw net.ipv4.conf.gre0.rp_filter=0
+	in_ns rs$n ip fou add port 5555 gue
+done
+# through TEXT OPTIONS...: an upload through the tunnel and the router.
+through() {
+	local text=$1 result
+	shift
+	lb ipvsadm -C
+	lb ip route flush cache
+	in_ns client ip route flush cache
+	lb ipvsadm -A -t $SVC -s $SCHED
+	for n in 1 2 3 4; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -i "$@"; done
+	settle
+	before=$(entries)
+	result=$(in_ns client curl -s -m 20 -o /dev/null -w '%{http_code} %{size_upload}' \
+		--data-binary "@$WORK/upload" "http://$VIP/")
+	eq "$text through a small MTU: large packets of a client" "$result" "200 200000"
+	between "$text through a small MTU: no entry" "$(entries)" 0 "$before"
+}
+through IPIP
+through GRE --tun-type gre --tun-nocsum
+through GUE --tun-type gue --tun-port 5555 --tun-nocsum
+for n in 1 2 3 4; do ip -n lb route del 10.0.0.1$n/32; done
+
 # Errors of every kind, counted where they arrive.
 lb ipvsadm -C
 service $SVC

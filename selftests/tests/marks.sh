@@ -45,35 +45,30 @@ stop_long
 # IPVS prefers a service by mark, whatever its scheduler.
 lb ipvsadm -C
 service $SVC
-before=$(entries)
 short 20 --first 2000 >/dev/null
-eq "by address, marked packets: no entry" "$(($(entries) - before))" 0
+eq "by address, marked packets: no entry" "$(entries_from 2000 20)" 0
 lb ipvsadm -A -f 1 -s rr
 lb ipvsadm -a -f 1 -r 10.0.0.11:0 -g
-before=$(entries)
 result=$(short 20 --first 3000)
 eq "a mark of another scheduler comes first" "$(jq .servers.rs1 <<<"$result")" 20
-ok "and makes its entries" test $(($(entries) - before)) = 20
+ok "and makes its entries" test $(entries_from 3000 20) = 20
 lb ipvsadm -D -f 1
-before=$(entries)
 result=$(short 20 --first 4000)
-eq "without it: no entry again" "$(jq .answered <<<"$result") $(($(entries) - before))" "20 0"
+eq "without it: no entry again" "$(jq .answered <<<"$result") $(entries_from 4000 20)" "20 0"
 
 # A service for all ports; ipvsadm makes such with persistence only.
 lb nft delete table inet m
 lb ipvsadm -C
 ok "any port: the service is made" lb python3 "$HERE/any_port.py"
 settle
-before=$(entries)
 result=$(short 60 --first 5000)
 eq "any port: answered by all servers, no entry" \
-	"$(jq -c '[.answered, (.servers | length)]' <<<"$result") $(($(entries) - before))" "[60,4] 0"
+	"$(jq -c '[.answered, (.servers | length)]' <<<"$result") $(entries_from 5000 60)" "[60,4] 0"
 lb ipvsadm -A -t $SVC -s rr
 lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -g
-before=$(entries)
 result=$(short 20 --first 6000)
 eq "a service for the port comes first, with its entries" \
-	"$(jq .servers.rs2 <<<"$result") $(($(entries) - before))" "20 20"
+	"$(jq .servers.rs2 <<<"$result") $(entries_from 6000 20)" "20 20"
 lb ipvsadm -D -t $SVC
 
 # Several services on one address.

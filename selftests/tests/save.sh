@@ -63,7 +63,8 @@ for flags in "" "-b flag-1"; do
 	lb ipvsadm -E -t $SVC -s $SCHED -b flag-3
 	start_long 30 --first 3000
 	lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -x 2 -y 1
-	lb ipvsadm -E -t $SVC -s $SCHED ${flags:--b none}
+	# shellcheck disable=SC2086
+	lb ipvsadm -E -t $SVC -s $SCHED $flags
 	# IPVS looks at the threshold when an entry comes or goes.
 	in_ns client python3 "$HERE/load.py" short 4 --first 4000 >/dev/null
 	result=$(short 40 --first 5000 --timeout 5)

@@ -52,7 +52,7 @@ impl Key {
 struct State([u64; 4]);
 
 impl State {
-    #[inline]
+    #[inline(always)]
     fn new(key: &Key) -> Self {
         Self([
             key.k0 ^ 0x736f_6d65_7073_6575,
@@ -62,7 +62,7 @@ impl State {
         ])
     }
 
-    #[inline]
+    #[inline(always)]
     fn round(&mut self) {
         let [mut a, mut b, mut c, mut d] = self.0;
         a = a.wrapping_add(b);
@@ -78,7 +78,7 @@ impl State {
         self.0 = [a, b, c, d];
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&mut self, m: u64) {
         self.0[3] ^= m;
         self.round();
@@ -86,7 +86,7 @@ impl State {
         self.0[0] ^= m;
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(mut self) -> u64 {
         self.0[2] ^= 0xff;
         self.round();
@@ -117,7 +117,7 @@ pub fn siphash24(key: &Key, data: &[u8]) -> u64 {
 ///
 /// The same value as [`siphash24`] over those bytes, for the packet path: no loop, one block for
 /// IPv4 and three for IPv6.
-#[inline]
+#[inline(always)]
 pub fn client(key: &Key, addr: &Addr, port: Option<u16>) -> u64 {
     let mut state = State::new(key);
     let (tail, len) = match addr {

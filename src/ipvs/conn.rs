@@ -17,7 +17,10 @@ use super::{
         Skb, //
     },
 };
-use crate::pure::flow::Flow;
+use crate::pure::flow::{
+    Flow,
+    Kind, //
+};
 use core::{
     marker::PhantomData,
     ptr::{
@@ -72,6 +75,23 @@ impl<'a> Found<'a> {
         Method::from_flags(unsafe { (&raw const (*self.conn.as_ptr()).flags).read_volatile() })
     }
 
+    /// Sends a packet by the entry, as IPVS would if no backup listens. It comes back if IPVS has
+    /// more to do with it: where addresses are changed.
+    pub(crate) fn forward<'b>(
+        self,
+        svc: &Svc,
+        dest: &Dest,
+        skb: Skb<'b>,
+        flow: &Flow,
+    ) -> Result<Verdict, Skb<'b>> {
+        if !self.method().is_stateless() {
+            return Err(skb);
+        }
+        let conn = core::mem::ManuallyDrop::new(self).conn;
+        // SAFETY: By the type invariants the entry is valid and the reference ours to give away.
+        unsafe { transmit(conn, svc, dest, skb, flow) }
+    }
+
     /// Has it end now instead of when its time has come.
     pub(crate) fn expire(self) {
         // SAFETY: The entry is valid.
@@ -95,17 +115,9 @@ pub(crate) fn pin<'a>(
     skb: Skb<'a>,
     flow: &Flow,
 ) -> Result<Verdict, Skb<'a>> {
-    let mut header = IpHeader::new(&skb, flow);
-    let netns = svc.netns().as_ptr();
-    // SAFETY: The namespace is valid.
-    let pd = unsafe { bindings::ip_vs_proto_data_get(netns, flow.proto as u16) };
-    // SAFETY: Protocol data lives as long as its namespace.
-    let Some(pp) = (unsafe { pd.as_ref() }).map(|pd| pd.pp) else {
-        return Err(skb);
-    };
     let (client, virt) = (skb::to_raw(&flow.src), skb::to_raw(&flow.dst));
     let param = bindings::ip_vs_conn_param {
-        ipvs: netns,
+        ipvs: svc.netns().as_ptr(),
         caddr: &client,
         vaddr: &virt,
         cport: flow.sport.to_be(),
@@ -135,22 +147,48 @@ pub(crate) fn pin<'a>(
             skb.mark(),
         )
     };
-    // SAFETY: The function returns an entry with a reference that is ours, or null.
-    let Some(xmit) = (unsafe { conn.as_ref() }).map(|conn| conn.packet_xmit) else {
+    let Some(conn) = NonNull::new(conn) else {
         return Err(skb);
     };
-    dest.count(svc, skb.bytes(), false);
-    // SAFETY: The same calls in the same order as in `ip_vs_in_hook()`: state, transmission, count,
-    // reference. `pp` belongs to `pd`, and the packet is ours to give away.
+    // SAFETY: The function returns an entry with a reference that is ours.
+    unsafe { transmit(conn, svc, dest, skb, flow) }
+}
+
+/// Takes a packet through its entry: what `ip_vs_in_hook()` does, in the same order.
+///
+/// # Safety
+///
+/// `conn` must be a valid entry for a server of `svc`, and one reference to it the caller's, who
+/// gives it away.
+unsafe fn transmit<'a>(
+    conn: NonNull<bindings::ip_vs_conn>,
+    svc: &Svc,
+    dest: &Dest,
+    skb: Skb<'a>,
+    flow: &Flow,
+) -> Result<Verdict, Skb<'a>> {
+    let conn = conn.as_ptr();
+    // SAFETY: The namespace is valid. Protocol data lives as long.
+    let pd = unsafe {
+        let pd = bindings::ip_vs_proto_data_get(svc.netns().as_ptr(), flow.proto as u16);
+        pd.as_ref().map(|data| (pd, data.pp))
+    };
+    // SAFETY: The entry is valid; its transmitter never changes.
+    let xmit = unsafe { (*conn).packet_xmit };
+    let (Some((pd, pp)), Some(xmit)) = (pd, xmit) else {
+        // SAFETY: The reference is ours.
+        unsafe { bindings::ip_vs_conn_put(conn) };
+        return Err(skb);
+    };
+    dest.count(svc, skb.bytes(), flow.kind == Kind::New);
+    let mut header = IpHeader::new(&skb, flow);
+    // SAFETY: `pp` belongs to `pd`; the packet is ours to give away, and so is the reference.
     unsafe {
         if let Some(transition) = (*pp).state_transition {
             let input = bindings::IP_VS_DIR_INPUT as i32;
             transition(conn, input, skb.as_ptr(), pd, header.0.len);
         }
-        let verdict = match xmit {
-            Some(xmit) => xmit(skb.into_raw(), conn, pp, &mut header.0),
-            None => bindings::NF_ACCEPT as i32,
-        };
+        let verdict = xmit(skb.into_raw(), conn, pp, &mut header.0);
         bindings::mhs_conn_count_packet(conn);
         bindings::ip_vs_conn_put(conn);
         Ok(Verdict::from_raw(verdict as u32))

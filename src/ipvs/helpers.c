@@ -3,14 +3,19 @@
 
 u32 mhs_ipvs_settings(struct netns_ipvs *ipvs)
 {
+	int sync = READ_ONCE(ipvs->sync_state);
 	u32 settings = 0;
 
 	if (sysctl_backup_only(ipvs))
 		settings |= MHS_IPVS_BACKUP_ONLY;
 	if (ip_vs_conntrack_enabled(ipvs))
 		settings |= MHS_IPVS_CONNTRACK;
-	if (READ_ONCE(ipvs->sync_state) & IP_VS_STATE_BACKUP)
+	if (sync & IP_VS_STATE_BACKUP)
 		settings |= MHS_IPVS_SYNC_BACKUP;
+	if (sync & IP_VS_STATE_MASTER)
+		settings |= MHS_IPVS_SYNC_MASTER;
+	if (READ_ONCE(ipvs->drop_rate))
+		settings |= MHS_IPVS_DROPS;
 	if (sysctl_expire_nodest_conn(ipvs))
 		settings |= MHS_IPVS_EXPIRE_NODEST;
 	return settings;
@@ -76,21 +81,29 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 	return false;
 }
 
-/* What ip_vs_in_hook() asks of a packet before it looks at the headers. */
-bool mhs_skb_is_candidate(const struct sk_buff *skb)
+/* In one go, since each call costs as much as what it is for. */
+struct mhs_skb_look mhs_skb_look(const struct sk_buff *skb)
 {
-	return !skb->ipvs_property && skb->pkt_type == PACKET_HOST &&
-	       skb_dst(skb);
+	return (struct mhs_skb_look) {
+		.mark = skb->mark,
+		.network = skb_network_offset(skb),
+		.candidate = !skb->ipvs_property &&
+			     skb->pkt_type == PACKET_HOST && skb_dst(skb),
+	};
 }
 
-u32 mhs_skb_network_offset(const struct sk_buff *skb)
+/* As ip_vs_in_icmp() does for tunnels; @skb is as before afterwards. */
+void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
+		       unsigned int offset, u32 mtu)
 {
-	return skb_network_offset(skb);
-}
+	unsigned int icmp = skb_network_offset(skb) + ip_hdrlen(skb);
 
-u32 mhs_skb_mark(const struct sk_buff *skb)
-{
-	return skb->mark;
+	if (nf_ip_checksum(skb, NF_INET_LOCAL_IN, icmp, IPPROTO_ICMP) ||
+	    !pskb_may_pull(skb, offset + sizeof(struct iphdr)))
+		return;
+	__skb_pull(skb, offset);
+	ipv4_update_pmtu(skb, ipvs->net, mtu, 0, 0);
+	__skb_push(skb, offset);
 }
 
 void mhs_dest_hold(struct ip_vs_dest *dest)
@@ -147,15 +160,16 @@ static void mhs_stats_add(struct ip_vs_stats *stats, unsigned int bytes,
 	u64_stats_update_end(&s->syncp);
 }
 
-/* The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. */
+/*
+ * The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. Packets come
+ * to the doors in softirqs only, unlike to IPVS, so those need not be kept out.
+ */
 void mhs_stats_packet(struct ip_vs_dest *dest, struct ip_vs_service *svc,
 		      unsigned int bytes, bool is_new)
 {
-	local_bh_disable();
 	mhs_stats_add(&dest->stats, bytes, is_new);
 	mhs_stats_add(&svc->stats, bytes, is_new);
 	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
-	local_bh_enable();
 }
 
 void mhs_local_bh_disable(void)

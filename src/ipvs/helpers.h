@@ -19,11 +19,12 @@
 #define MHS_IPVS_CONNTRACK	0x2	/* net.ipv4.vs.conntrack */
 #define MHS_IPVS_SYNC_BACKUP	0x4	/* a sync daemon receives entries */
 #define MHS_IPVS_EXPIRE_NODEST	0x8	/* net.ipv4.vs.expire_nodest_conn */
+#define MHS_IPVS_SYNC_MASTER	0x10	/* a sync daemon sends entries */
+#define MHS_IPVS_DROPS		0x20	/* net.ipv4.vs.drop_packet at work */
 
-/* Just before IPVS in LOCAL_IN, and just after it. */
+/* Just before IPVS in LOCAL_IN. */
 enum mhs_door {
-	MHS_DOOR_ONE = NF_IP_PRI_NAT_SRC - 3,
-	MHS_DOOR_TWO = NF_IP_PRI_NAT_SRC,
+	MHS_DOOR = NF_IP_PRI_NAT_SRC - 3,
 };
 
 /* Load options, see params.c. */
@@ -40,9 +41,16 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 		      const union nf_inet_addr *addr, __be16 port,
 		      bool any_port);
 
-bool mhs_skb_is_candidate(const struct sk_buff *skb);
-u32 mhs_skb_network_offset(const struct sk_buff *skb);
-u32 mhs_skb_mark(const struct sk_buff *skb);
+/* What is to be known of a packet before its headers are looked at. */
+struct mhs_skb_look {
+	u32 mark;
+	u16 network;	/* offset of the IP header */
+	bool candidate;	/* what ip_vs_in_hook() asks for */
+};
+
+struct mhs_skb_look mhs_skb_look(const struct sk_buff *skb);
+void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
+		       unsigned int offset, u32 mtu);
 
 void mhs_dest_hold(struct ip_vs_dest *dest);
 void mhs_dest_put(struct ip_vs_dest *dest);

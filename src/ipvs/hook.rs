@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two doors: netfilter hooks in LOCAL_IN, one before IPVS and one after it.
+//! The door: a netfilter hook in LOCAL_IN, just before IPVS.
 //!
 //! C header: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h)
 
@@ -32,55 +32,33 @@ impl Verdict {
     }
 }
 
-/// Who stands at the doors.
+/// Who stands at the door.
 pub(crate) trait Doors: Send + Sync + 'static {
     /// A packet for this host that IPVS has not seen yet.
-    fn before(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
-
-    /// A packet that IPVS let pass.
-    fn after(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
+    fn arrive(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
 }
 
 /// # Safety
 ///
 /// Only for netfilter, with `T` behind `private`.
-unsafe extern "C" fn before<T: Doors>(
+unsafe extern "C" fn arrive<T: Doors, const V6: bool>(
     private: *mut c_void,
     skb: *mut bindings::sk_buff,
-    state: *const bindings::nf_hook_state,
+    _state: *const bindings::nf_hook_state,
 ) -> u32 {
-    // SAFETY: Netfilter runs hooks in a critical section; the doors were referenced by `Hooks` when
-    // it began, or the hook would not have been found; packet and state are valid.
+    // SAFETY: Netfilter runs hooks in a critical section; the door was referenced by `Hooks` when
+    // it began, or the hook would not have been found; the packet is valid.
     unsafe {
         let rcu = Reader::assume();
-        let v6 = u32::from((*state).pf) == bindings::NFPROTO_IPV6;
         RcuArc::<T>::borrow_raw(private, rcu)
-            .before(Skb::from_raw(skb), v6, rcu)
+            .arrive(Skb::from_raw(skb), V6, rcu)
             .0
     }
 }
 
-/// # Safety
-///
-/// Only for netfilter, with `T` behind `private`.
-unsafe extern "C" fn after<T: Doors>(
-    private: *mut c_void,
-    skb: *mut bindings::sk_buff,
-    state: *const bindings::nf_hook_state,
-) -> u32 {
-    // SAFETY: As in `before()`.
-    unsafe {
-        let rcu = Reader::assume();
-        let v6 = u32::from((*state).pf) == bindings::NFPROTO_IPV6;
-        RcuArc::<T>::borrow_raw(private, rcu)
-            .after(Skb::from_raw(skb), v6, rcu)
-            .0
-    }
-}
+const COUNT: usize = 2;
 
-const COUNT: usize = 4;
-
-/// The hooks of one namespace; dropping it takes them away. Packets in flight may still be at a
+/// The hooks of one namespace; dropping it takes them away. Packets in flight may still be at the
 /// door for a grace period.
 ///
 /// # Invariants
@@ -97,29 +75,23 @@ pub(crate) struct Hooks<T: Doors> {
 unsafe impl<T: Doors> Send for Hooks<T> {}
 
 impl<T: Doors> Hooks<T> {
-    /// Opens the doors, for IPv4 and IPv6.
+    /// Opens the door, for IPv4 and IPv6.
     pub(crate) fn register(netns: &Netns, doors: RcuArc<T>) -> Result<Self> {
         // SAFETY: The structure consists of numbers, pointers that may be null and an optional
         // function, for all of which zero is a value.
         let blank: bindings::nf_hook_ops = unsafe { MaybeUninit::zeroed().assume_init() };
-        let op = |hook: bindings::nf_hookfn, pf: u32, priority: i32| bindings::nf_hook_ops {
+        // The priorities of IPv6 have the same values as those of IPv4.
+        let op = |hook: bindings::nf_hookfn, pf: u32| bindings::nf_hook_ops {
             hook,
             pf: pf as u8,
             hooknum: bindings::nf_inet_hooks_NF_INET_LOCAL_IN,
-            priority,
+            priority: bindings::mhs_door_MHS_DOOR as i32,
             ..blank
         };
-        // The priorities of IPv6 have the same values as those of IPv4.
-        let (one, two) = (
-            bindings::mhs_door_MHS_DOOR_ONE as i32,
-            bindings::mhs_door_MHS_DOOR_TWO as i32,
-        );
         let mut ops = KBox::new(
             [
-                op(Some(before::<T>), bindings::NFPROTO_IPV4, one),
-                op(Some(after::<T>), bindings::NFPROTO_IPV4, two),
-                op(Some(before::<T>), bindings::NFPROTO_IPV6, one),
-                op(Some(after::<T>), bindings::NFPROTO_IPV6, two),
+                op(Some(arrive::<T, false>), bindings::NFPROTO_IPV4),
+                op(Some(arrive::<T, true>), bindings::NFPROTO_IPV6),
             ],
             GFP_KERNEL,
         )?;

@@ -56,6 +56,16 @@ impl Settings {
         self.0 & bindings::MHS_IPVS_SYNC_BACKUP != 0
     }
 
+    /// Another balancer is told of entries.
+    pub(crate) fn sends_entries(self) -> bool {
+        self.0 & bindings::MHS_IPVS_SYNC_MASTER != 0
+    }
+
+    /// Some new flows are dropped as memory is short (`drop_packet`).
+    pub(crate) fn drops(self) -> bool {
+        self.0 & bindings::MHS_IPVS_DROPS != 0
+    }
+
     /// Connections to a deleted server are to end at once.
     pub(crate) fn expire_nodest(self) -> bool {
         self.0 & bindings::MHS_IPVS_EXPIRE_NODEST != 0

@@ -9,7 +9,7 @@ MODULE_PARM_DESC(table_size, "slots of a service: 251, 509, 1021, 2039, 4093, 81
 
 /* The bytes of pure::hash::DEFAULT_KEY. */
 char mhs_hash_key[64] = "d308a385886a3f24447370032e8a1913";
-module_param_string(hash_key, mhs_hash_key, sizeof(mhs_hash_key), 0444);
+module_param_string(hash_key, mhs_hash_key, sizeof(mhs_hash_key), 0400);
 MODULE_PARM_DESC(hash_key, "key of all hashes, 32 hex digits; balancers that are to agree need the same");
 
 unsigned int mhs_balance = 5;

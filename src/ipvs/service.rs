@@ -73,40 +73,11 @@ impl Svc {
         unsafe { (*self.as_ptr()).fwmark }
     }
 
+    /// The flags as they are now: an edit of the service replaces them, so they are never kept.
     #[inline]
-    fn has(&self, flag: u32) -> bool {
-        // SAFETY: `self` is valid; the flags are one word that an edit of the service replaces, so
-        // they are read each time.
-        unsafe { (&raw const (*self.as_ptr()).flags).read_volatile() & flag != 0 }
-    }
-
-    /// `-p`: a client stays with its server.
-    #[inline]
-    pub(crate) fn is_persistent(&self) -> bool {
-        self.has(bindings::IP_VS_SVC_F_PERSISTENT)
-    }
-
-    /// `-o`: a UDP packet is a flow of its own.
-    #[inline]
-    pub(crate) fn is_one_packet(&self) -> bool {
-        self.has(bindings::IP_VS_SVC_F_ONEPACKET)
-    }
-
-    /// `-b flag-3`: every flow gets an entry, so that another scheduler can take over.
-    #[inline]
-    pub(crate) fn hands_over(&self) -> bool {
-        self.has(bindings::IP_VS_SVC_F_SCHED3)
-    }
-
-    /// `-b flag-1` (mh-fallback): an overloaded server's new flows go elsewhere.
-    pub(crate) fn falls_back(&self) -> bool {
-        self.has(bindings::IP_VS_SVC_F_SCHED1)
-    }
-
-    /// `-b flag-2` (mh-port): the client's port is hashed too.
-    #[inline]
-    pub(crate) fn hashes_port(&self) -> bool {
-        self.has(bindings::IP_VS_SVC_F_SCHED2)
+    pub(crate) fn flags(&self) -> SvcFlags {
+        // SAFETY: `self` is valid; the flags are one word.
+        SvcFlags(unsafe { (&raw const (*self.as_ptr()).flags).read_volatile() })
     }
 
     /// IPVS in the namespace of the service.
@@ -119,6 +90,46 @@ impl Svc {
     pub(crate) fn log_refusal(&self, why: &CStr) {
         // SAFETY: `self` is valid and `why` is a string.
         unsafe { bindings::ip_vs_scheduler_err(self.as_ptr(), why.as_char_ptr()) };
+    }
+}
+
+/// The flags of a service at some time.
+#[derive(Clone, Copy)]
+pub(crate) struct SvcFlags(u32);
+
+impl SvcFlags {
+    #[inline]
+    fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// `-p`: a client stays with its server.
+    #[inline]
+    pub(crate) fn is_persistent(self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_PERSISTENT)
+    }
+
+    /// `-o`: a UDP packet is a flow of its own.
+    #[inline]
+    pub(crate) fn is_one_packet(self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_ONEPACKET)
+    }
+
+    /// `-b flag-1` (mh-fallback): an overloaded server's new flows go elsewhere.
+    pub(crate) fn falls_back(self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_SCHED1)
+    }
+
+    /// `-b flag-2` (mh-port): the client's port is hashed too.
+    #[inline]
+    pub(crate) fn hashes_port(self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_SCHED2)
+    }
+
+    /// `-b flag-3`: every flow gets an entry, so that another scheduler can take over.
+    #[inline]
+    pub(crate) fn hands_over(self) -> bool {
+        self.has(bindings::IP_VS_SVC_F_SCHED3)
     }
 }
 

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    netns::Netns, //
+};
 use crate::pure::flow::{
     Bytes,
     Flow,
@@ -23,7 +26,7 @@ use core::{
 /// `skb` is valid for `'a`, or until it is handed on by [`Skb::into_raw`].
 pub(crate) struct Skb<'a> {
     skb: *mut bindings::sk_buff,
-    network: usize,
+    look: bindings::mhs_skb_look,
     lifetime: PhantomData<&'a bindings::sk_buff>,
 }
 
@@ -33,14 +36,19 @@ impl Skb<'_> {
     /// `skb` must be valid for the lifetime of the result, or until it is handed on.
     #[inline]
     pub(super) unsafe fn from_raw(skb: *mut bindings::sk_buff) -> Self {
-        // SAFETY: `skb` is valid by the safety requirements.
-        let network = unsafe { bindings::mhs_skb_network_offset(skb) } as usize;
         // INVARIANT: By the safety requirements.
         Self {
             skb,
-            network,
+            // SAFETY: `skb` is valid by the safety requirements.
+            look: unsafe { bindings::mhs_skb_look(skb) },
             lifetime: PhantomData,
         }
+    }
+
+    /// Offset of the IP header from the data, in bytes.
+    #[inline]
+    fn network(&self) -> usize {
+        self.look.network as usize
     }
 
     #[inline]
@@ -56,8 +64,7 @@ impl Skb<'_> {
     /// Whether IPVS would look at it: for this host, routed, and not seen by IPVS before.
     #[inline]
     pub(crate) fn is_candidate(&self) -> bool {
-        // SAFETY: By the type invariants `skb` is valid.
-        unsafe { bindings::mhs_skb_is_candidate(self.skb) }
+        self.look.candidate
     }
 
     /// Bytes from the IP header to the end.
@@ -70,32 +77,47 @@ impl Skb<'_> {
     /// The firewall mark.
     #[inline]
     pub(crate) fn mark(&self) -> u32 {
-        // SAFETY: By the type invariants `skb` is valid.
-        unsafe { bindings::mhs_skb_mark(self.skb) }
+        self.look.mark
+    }
+
+    /// The routes of the IPv4 packet whose header an ICMP message quotes at `offset` take at most
+    /// `mtu` bytes from now on. Nothing happens if the message is damaged.
+    pub(crate) fn learn_mtu(&mut self, netns: &Netns, offset: usize, mtu: u16) {
+        let offset = self.network().wrapping_add(offset) as u32;
+        // SAFETY: By the type invariants `skb` is valid, and nobody has a view of its data, since `self` is borrowed for good;
+        // the function checks its length, and leaves it as it was.
+        unsafe { bindings::mhs_skb_learn_mtu(self.skb, netns.as_ptr(), offset, u32::from(mtu)) };
     }
 }
 
 impl Bytes for Skb<'_> {
-    #[inline]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let offset = self.network.wrapping_add(offset);
+    #[inline(always)]
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        let offset = self.network().wrapping_add(offset);
         // SAFETY: By the type invariants `skb` is valid.
         let skb = unsafe { &*self.skb };
         let linear = skb.len.wrapping_sub(skb.data_len) as usize;
-        if offset.checked_add(N).is_some_and(|end| end <= linear) {
-            // SAFETY: The linear part has `linear` bytes from `data` on, so all of the `N` are in.
-            return Some(unsafe { ptr::read_unaligned(skb.data.add(offset).cast::<[u8; N]>()) });
+        if offset.checked_add(N)? > linear {
+            return None;
         }
+        // SAFETY: The linear part has `linear` bytes from `data` on, so all of the `N` are in. They
+        // stay where they are while `self` is borrowed: what moves them takes it for good.
+        Some(unsafe { &*skb.data.add(offset).cast::<[u8; N]>() })
+    }
+
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let mut bytes = [0; N];
+        let offset = i32::try_from(self.network().wrapping_add(offset)).ok()?;
         // SAFETY: `bytes` has room for `N`; the function checks the packet's own length.
         let error = unsafe {
-            bindings::skb_copy_bits(self.skb, offset as i32, bytes.as_mut_ptr().cast(), N as i32)
+            bindings::skb_copy_bits(self.skb, offset, bytes.as_mut_ptr().cast(), N as i32)
         };
         (error == 0).then_some(bytes)
     }
 }
 
 /// An address as IPVS stores it, unused bytes zero.
+#[inline(always)]
 pub(super) fn to_raw(addr: &Addr) -> bindings::nf_inet_addr {
     let mut bytes = [0; 16];
     match addr {
@@ -123,7 +145,7 @@ pub(crate) struct IpHeader(pub(super) bindings::ip_vs_iphdr);
 
 impl IpHeader {
     /// From what was read of `skb`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(skb: &Skb<'_>, flow: &Flow) -> Self {
         let (flags, from, to) = match flow.kind {
             // Of the packet that the error quotes, which went the other way.
@@ -136,8 +158,8 @@ impl IpHeader {
         };
         Self(bindings::ip_vs_iphdr {
             hdr_flags: flags as i32,
-            off: skb.network.wrapping_add(flow.l3) as u32,
-            len: skb.network.wrapping_add(flow.l4) as u32,
+            off: skb.network().wrapping_add(flow.l3) as u32,
+            len: skb.network().wrapping_add(flow.l4) as u32,
             fragoffs: 0,
             protocol: flow.proto as i16,
             flags: 0,
@@ -182,6 +204,6 @@ impl Scheduled<'_> {
 
     /// The first bytes of the transport header.
     pub(crate) fn transport<const N: usize>(&self, skb: &Skb<'_>) -> Option<[u8; N]> {
-        skb.read((self.0.len as usize).checked_sub(skb.network)?)
+        skb.read((self.0.len as usize).checked_sub(skb.network())?)
     }
 }

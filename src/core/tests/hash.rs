@@ -142,7 +142,10 @@ fn keys_in_hex() {
     // The default, as the module shows it in its parameter.
     let digits = b"d308a385886a3f24447370032e8a1913";
     assert_eq!(Key::from_hex(digits), Some(DEFAULT_KEY));
-    assert_eq!(Key::from_hex(&digits.to_ascii_uppercase()), Some(DEFAULT_KEY));
+    assert_eq!(
+        Key::from_hex(&digits.to_ascii_uppercase()),
+        Some(DEFAULT_KEY)
+    );
     for n in 0..32 {
         assert_eq!(Key::from_hex(&digits[..n]), None);
         let mut wrong = *digits;
