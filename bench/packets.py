@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 ETHERNET = 14
-TCP_SYN, TCP_RST, TCP_ACK = 2, 4, 16
+TCP_FIN, TCP_SYN, TCP_RST, TCP_ACK = 1, 2, 4, 16
 
 # Clients: a flow is a client, whose address is the first and its number.
 CLIENT = "172.16.0.1"
@@ -93,6 +93,10 @@ class Frames:
     def ack(self, dst, port=80):
         """A segment of a connection."""
         return self._ip(6, dst, _tcp(CLIENT_PORT, port, TCP_ACK))
+
+    def fin(self, dst, port=80):
+        """The client's last segment of a connection."""
+        return self._ip(6, dst, _tcp(CLIENT_PORT, port, TCP_FIN | TCP_ACK))
 
     def rst(self, dst, port=80):
         """A segment that ends a connection."""

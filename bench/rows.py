@@ -73,6 +73,13 @@ def service(line, scheduler, servers, method="-g", v6=False, options="", first=0
     ipvsadm(*lines)
 
 
+def drain(numbers):
+    """Gives servers the weight 0: no new connections."""
+    for number in numbers:
+        words = ["-r", f"{server(number)}:80", "-g", "-w", "0"]
+        network.run("ipvsadm", "-e", *TCP.split(), *words)
+
+
 def settle():
     """Lets grace periods and the work that waits for them pass."""
     time.sleep(1)
@@ -160,8 +167,7 @@ def unstable(bench):
     # All the slots that are to be unstable have something to protect.
     bench.injector.pass_over(syn, FILL + 2 * flows + LIVE)
     service(TCP, None, 8, first=8)
-    for number in range(8):
-        network.run("ipvsadm", "-e", *TCP.split(), "-r", f"{server(number)}:80", "-g", "-w", "0")
+    drain(range(8))
     settle()
     expect_entries(0)
     bench.fill(syn)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How much memory services, servers, slots and entries take."""
+
+import time
+from pathlib import Path
+
+import network
+import rows
+from network import VIP, ipvsadm, server
+
+# Servers of a service, and how many services a figure is the mean of.
+SERVICES = {1: 256, 100: 32}
+FLOWS = 100_000
+
+
+def used():
+    """Bytes that the kernel has allocated: slabs and large pieces of kmalloc, vmalloc, per CPU."""
+    settle()
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return 1024 * sum(kilobytes[name] for name in ("SUnreclaim", "VmallocUsed", "Percpu"))
+
+
+def settle():
+    """Waits until what was freed is free."""
+    time.sleep(5)
+    Path("/proc/sys/vm/drop_caches").write_text("2\n")
+    time.sleep(5)
+    for file in Path("/sys/kernel/slab").glob("*/shrink"):
+        file.write_text("1\n")
+    time.sleep(1)
+
+
+def restore(scheduler, servers, first):
+    """Makes services with so many servers each, from the port `first` on."""
+    lines = []
+    for port in range(first, first + SERVICES[servers]):
+        lines.append(f"-A -t {VIP}:{port} -s {scheduler}")
+        lines += (f"-a -t {VIP}:{port} -r {server(number)}:{port} -g" for number in range(servers))
+    ipvsadm(*lines)
+
+
+def per_service(scheduler, servers):
+    """Bytes of a service with so many servers, all that IPVS keeps of them with it."""
+    # The first ones take what was allocated before and is not in use.
+    restore(scheduler, servers, 10000)
+    before = used()
+    restore(scheduler, servers, 20000)
+    return (used() - before) / SERVICES[servers]
+
+
+def load(scheduler, size):
+    network.load_ipvs(conn_tab_bits=12)
+    if scheduler == "mhs":
+        rows.load_mhs(table_size=size)
+    else:
+        network.run("modprobe", f"ip_vs_{scheduler}")
+
+
+def services():
+    # A scheduler that keeps nothing: what is IPVS's own.
+    own = {}
+    for servers in SERVICES:
+        load("rr", None)
+        own[servers] = per_service("rr", servers)
+        yield {"memory": {"what": "service", "scheduler": "rr", "servers": servers,
+                          "bytes": round(own[servers])}}
+    for scheduler, size in [("mh", 4093)] + [("mhs", size) for size in (4093, 16381, 131071)]:
+        for servers in own:
+            load(scheduler, size)
+            total = per_service(scheduler, servers)
+            yield {"memory": {"what": "service", "scheduler": scheduler, "table_size": size,
+                              "servers": servers, "bytes": round(total),
+                              "of_scheduler": round(total - own[servers])}}
+
+
+def flows(injector, frames):
+    """What flows leave behind: FLOWS of them to 100 servers, one of which is then deleted."""
+    for scheduler, size in ("mh", 4093), ("mhs", 4093), ("mhs", 16381), ("mhs", 65521):
+        load(scheduler, size)
+        rows.service(rows.TCP, scheduler, 100)
+        rows.settle()
+        injector.pass_over(frames.syn(VIP), FLOWS)
+        injector.pass_over(frames.ack(VIP), FLOWS)
+        before, entries, bytes_before = used(), network.entries(), 0
+        if entries:
+            # As above: entries that come now take new memory.
+            injector.pass_over(frames.syn(VIP), FLOWS, FLOWS)
+            bytes_before = (used() - before) / FLOWS
+        network.run("ipvsadm", "-d", *rows.TCP.split(), "-r", f"{server(50)}:80")
+        rows.settle()
+        injector.pass_over(frames.ack(VIP), FLOWS)
+        yield {"memory": {"what": "flows", "scheduler": scheduler, "table_size": size,
+                          "flows": FLOWS, "servers": 100, "entries": entries,
+                          "bytes_per_flow": round(bytes_before, 1),
+                          "entries_one_deleted": min(network.entries(), FLOWS)}}
+
+
+def figures(injector, frames, _options):
+    network.neighbours(0, 100)
+    yield from flows(injector, frames)
+    yield from services()
