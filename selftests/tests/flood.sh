@@ -19,9 +19,10 @@ flood() {
 }
 # Segments that IPVS has counted for the service.
 seen() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $4 }'; }
-objects() { awk '$1 == "ip_vs_conn" { print $2 }' /proc/slabinfo; }
+objects() { awk '$1 == "ip_vs_conn" { n = $2 } END { print n + 0 }' /proc/slabinfo; }
 
 before=$(entries)
+held=$(objects)
 flood "$FLOOD" &
 pid=$!
 answered=0 peak=0 rounds=0
@@ -35,7 +36,8 @@ wait $pid
 sleep 5
 ok "stable: a flood of $FLOOD SYNs came through ($(seen) counted)" test "$(seen)" -ge $((FLOOD / 2))
 eq "stable: no entry at any time" "$before $peak $(entries)" "0 0 0"
-eq "stable: no memory of one" "$(objects)" 0
+# What an allocator keeps for each CPU is counted as held.
+between "stable: no memory of one" "$(objects)" 0 $((held + 64))
 eq "stable: every client was answered meanwhile" "$answered" $((rounds * 20))
 
 lb sysctl -qw net.ipv4.vs.conn_max=4096
