@@ -38,7 +38,7 @@ dests() { ynl --dump get-dest --json "${2:-$KEY}" | jq -c "$1"; }
 slots() { ynl --dump get-slots --json "$(jq -c "${2:-.}" <<<"$KEY")" | jq -c "$1"; }
 count() { ask ".counters[\"$1\"]" "${2:-$KEY}"; }
 # What IPVS has counted for the service: new flows, packets, bytes.
-stats() { lb ipvsadm -Ln --stats --exact | awk -v p="${1:-TCP}" '$1 == p { print $3, $4, $6; exit }'; }
+stats() { lb ipvsadm -Ln --stats --exact | awk '$1 == "TCP" { print $3, $4, $6; exit }'; }
 
 ok "the specification follows the kernel's schema" python3 $YNL/pyynl/cli.py --spec $SPEC --validate
 modprobe -r ip_vs_mhs 2>/dev/null
