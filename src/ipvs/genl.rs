@@ -505,7 +505,8 @@ impl<'a> Request<'a> {
         unsafe {
             let ipvs = bindings::mhs_genl_ipvs(self.info.as_ptr());
             if ipvs.is_null() {
-                return Err(EOPNOTSUPP);
+                // Linux 7.2 has no name for it.
+                return Err(Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32)));
             }
             Ok(Netns::from_raw(ipvs))
         }
