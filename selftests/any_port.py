@@ -1,16 +1,25 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Makes a TCP service for all ports of 10.0.0.100, without persistence.
+"""Makes a service for all ports of 10.0.0.100, without persistence, or edits it.
 
 IPVS has such services, ipvsadm does not make them; so this speaks its netlink
-protocol (linux/ip_vs.h) by itself.
+protocol (linux/ip_vs.h) by itself. Their servers ipvsadm can change.
 """
 
+import argparse
 import socket
 import struct
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--proto", choices=["tcp", "udp"], default="tcp")
+parser.add_argument("--edit", action="store_true", help="an existing one: its flags only")
+parser.add_argument("--flag", type=int, choices=[1, 2, 3], action="append", default=[], help="-b flag-N")
+args = parser.parse_args()
+
 NLM_F_REQUEST, NLM_F_ACK = 1, 4
-NEW_SERVICE, NEW_DEST = 1, 5
+NEW_SERVICE, SET_SERVICE, NEW_DEST = 1, 2, 5
+PROTO = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}[args.proto]
+FLAGS = sum(4 << flag for flag in args.flag)
 
 
 def attr(kind, data):
@@ -50,12 +59,13 @@ def address(text):
 sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
 ipvs = family_id(sock, b"IPVS")
 u16, u32 = struct.Struct("=H").pack, struct.Struct("=I").pack
-name = attr(1, u16(socket.AF_INET)) + attr(2, u16(6)) + attr(3, address("10.0.0.100"))
+name = attr(1, u16(socket.AF_INET)) + attr(2, u16(PROTO)) + attr(3, address("10.0.0.100"))
 name += attr(4, u16(0))
-settings = attr(6, b"mhs\0") + attr(7, struct.pack("=II", 0, 0xFFFFFFFF))
+settings = attr(6, b"mhs\0") + attr(7, struct.pack("=II", FLAGS, 0xFFFFFFFF))
 settings += attr(8, u32(0)) + attr(9, u32(0xFFFFFFFF))
-call(sock, ipvs, NEW_SERVICE, 1, attr(1 | 0x8000, name + settings))
-for n in range(1, 5):
+command = SET_SERVICE if args.edit else NEW_SERVICE
+call(sock, ipvs, command, 1, attr(1 | 0x8000, name + settings))
+for n in [] if args.edit else range(1, 5):
     dest = attr(1, address(f"10.0.0.1{n}")) + attr(2, u16(0))
     dest += attr(3, u32(3)) + attr(4, u32(1)) + attr(5, u32(0)) + attr(6, u32(0))
     call(sock, ipvs, NEW_DEST, 1, attr(1 | 0x8000, name) + attr(2 | 0x8000, dest))

@@ -23,11 +23,16 @@ import struct
 import sys
 
 
+def vip(args, index):
+    """The virtual address of a connection: several take turns."""
+    return args.vip[index % len(args.vip)]
+
+
 def source(args, index):
     """The client address of a connection."""
+    net = "fd01::" if ":" in vip(args, index) else "10.1.0.0"
     if args.one_address:
         index = 0
-    net = "fd01::" if ":" in args.vip else "10.1.0.0"
     return str(ipaddress.ip_address(net) + 1 + args.first + index)
 
 
@@ -38,7 +43,8 @@ class Stream:
     """A TCP connection or SCTP association that carries HTTP."""
 
     async def open(self, args, index):
-        family = socket.AF_INET6 if ":" in args.vip else socket.AF_INET
+        address = vip(args, index)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         proto = socket.IPPROTO_SCTP if args.proto == "sctp" else socket.IPPROTO_TCP
         self.timeout = args.timeout
         sock = socket.socket(family, socket.SOCK_STREAM, proto)
@@ -46,7 +52,7 @@ class Stream:
         sock.bind((source(args, index), 0))
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(loop.sock_connect(sock, (args.vip, args.port)), self.timeout)
+            await asyncio.wait_for(loop.sock_connect(sock, (address, args.port)), self.timeout)
         except BaseException:
             sock.close()
             raise
@@ -78,12 +84,13 @@ class Datagrams:
     """A UDP flow. A datagram that is lost is sent again, as clients of UDP do."""
 
     async def open(self, args, index):
-        family = socket.AF_INET6 if ":" in args.vip else socket.AF_INET
+        address = vip(args, index)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.timeout = args.timeout
         self.sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         self.sock.bind((source(args, index), 0))
-        self.sock.connect((args.vip, args.port))
+        self.sock.connect((address, args.port))
         self.serial = 0
         self.size = args.size
 
@@ -152,7 +159,7 @@ def checksum(data):
 def stray(args):
     """Segments out of nothing, IPv4."""
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    dst = socket.inet_aton(args.vip)
+    dst = socket.inet_aton(vip(args, 0))
     bits = sum({"S": 2, "A": 16, "R": 4, "F": 1}[flag] for flag in args.flags)
     numbers = range(args.count) if args.count else itertools.count()
     for i in numbers:
@@ -163,7 +170,7 @@ def stray(args):
         tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
         ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + src + dst
         try:
-            raw.sendto(ip + tcp, (args.vip, 0))
+            raw.sendto(ip + tcp, (vip(args, 0), 0))
         except OSError:
             pass  # A full queue loses packets, as any network does.
     print(json.dumps({"sent": args.count}))
@@ -212,6 +219,9 @@ class Long:
             "states": states,
             "servers": dict(sorted(homes.items())),
             "broken_on": dict(sorted(broken.items())),
+            "broken_at": collections.Counter(
+                vip(self.args, index) for index, state in self.state.items() if state != "alive"
+            ),
             "rounds": self.rounds,
         }
 
@@ -247,7 +257,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["short", "long", "stray"])
     parser.add_argument("count", type=int)
-    parser.add_argument("--vip", default="10.0.0.100")
+    parser.add_argument(
+        "--vip", type=lambda text: text.split(","), default=["10.0.0.100"], help="or several, by commas"
+    )
     parser.add_argument("--port", type=int, default=80)
     parser.add_argument("--proto", choices=["tcp", "udp", "sctp"], default="tcp")
     parser.add_argument("--size", type=int, default=0, help="bytes of a datagram, at least")

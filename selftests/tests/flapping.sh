@@ -5,14 +5,15 @@
 # deleted and added, under live connections and new ones. No connection breaks;
 # only clients whose slots differ between the two states of that server ever get
 # an entry; and the slots of another server, drained for good at the beginning,
-# are merged in time. Fails when a change puts the deadline of a slot off that is
-# unstable already, when a slot that comes back stays unstable, or when flows
-# lose their server on the way.
+# are merged in time, also those whose new server changes all the time. Fails
+# when a change puts the deadline of a slot off that is unstable already, when a
+# slot that comes back stays unstable, or when flows lose their server on the way.
 
 SERVERS=10
 . "$(dirname "$0")/../lib.sh"
 setup
-T=${T:-10}
+T=${T:-20}
+modprobe -q nf_tables
 lb ipvsadm --set "$T" "$T" "$T"
 VIP2=10.0.0.101
 ip -n lb addr add $VIP2/32 dev eth0
@@ -32,7 +33,7 @@ table() {
 	} | lb ipvsadm -R
 	settle
 	{
-		short 100 --clients --vip $VIP2
+		short 400 --clients --vip $VIP2
 		short 60 --clients --vip $VIP2 --first 5000
 	} | jq -cs 'map(.clients) | add'
 	lb ipvsadm -D -t $VIP2:80
@@ -45,9 +46,11 @@ down=$(table 0 0)
 list() { jq -rs "[.[0] as \$all | .[1] as \$up | .[2] as \$down | \$all | keys[] | select($1)] | .[]" <<<"$all $up $down" | sort; }
 list '$all[.] == "rs2" and $up[.] == $down[.]' >"$WORK/settling"
 list '$up[.] != $down[.]' >"$WORK/flapping"
+list '$all[.] == "rs2" and $up[.] != $down[.]' >"$WORK/restless"
 list '$all[.] != $up[.] or $all[.] != $down[.]' >"$WORK/moving"
-between "clients of the drained server" "$(wc -l <"$WORK/settling")" 3 40
-between "clients of slots that flap" "$(wc -l <"$WORK/flapping")" 3 40
+between "clients of the server to be drained" "$(wc -l <"$WORK/settling")" 15 90
+between "clients of slots that flap" "$(wc -l <"$WORK/flapping")" 15 90
+between "clients of both" "$(wc -l <"$WORK/restless")" 1 40
 eq "no entry to learn that" "$(entries)" 0
 
 server() { lb ipvsadm "$1" -t $SVC -r 10.0.0.$((10 + $2)):80 "${@:3}"; }
@@ -56,12 +59,39 @@ clients() { sed 's/:.*//' "$1" | sort -u; }
 # beyond FLOWS CLIENTS: how many flows are not of these clients.
 beyond() { clients "$1" | comm -23 - "$2" | wc -l; }
 
+# What goes to the old server of a slot shows who that is. Packets out of nothing do.
+in_ns rs2 nft -f - <<-NFT
+	table inet seen {
+		set clients { type ipv4_addr; size 1024; flags dynamic; }
+		chain pre {
+			type filter hook prerouting priority raw;
+			ip daddr $VIP ip dscp 1 add @clients { ip saddr }
+		}
+	}
+NFT
+port=3000
+# strays: a packet of each client, for a flow of its own.
+strays() {
+	port=$((port + 1))
+	in_ns rs2 nft flush set inet seen clients
+	in_ns client python3 "$HERE/kinds.py" 400 $port ack
+	sleep 0.5
+}
+# still CLIENTS: how many of these clients have slots whose old server is server 2, by the last packets.
+still() {
+	in_ns rs2 nft -j list set inet seen clients |
+		jq -r '.nftables[].set.elem // [] | .[]' | sort | comm -12 - "$1" | wc -l
+}
+
 service $SVC
-short 100 >/dev/null
 start_long 60 --first 5000
 home=$(long_status .servers)
 eq "steady: no connection is broken, no entry" "$(long_status .broken) $(entries)" "0 0"
 
+# Slots that were not used lately have nothing to wait for.
+short 100 >/dev/null
+strays
+eq "steady: those clients are on that server" "$(still "$WORK/restless")" "$(wc -l <"$WORK/restless")"
 server -e 2 -g -w 0
 began=$SECONDS
 flap() {
@@ -78,12 +108,15 @@ flap() {
 }
 flap 9>&- &
 flapping=$!
+strays
+eq "flapping: and flows that are not new stay there" \
+	"$(still "$WORK/restless")" "$(wc -l <"$WORK/restless")"
 
 # Rounds of new connections, by the same clients. What is due after T has been done some time later.
 : >"$WORK/early"
 : >"$WORK/late"
 rounds=0 late=0 most=0 answered=0
-while ((SECONDS - began < T * 5 || late < 3)); do
+while ((SECONDS - began < T * 9 / 2 || late < 3)); do
 	flows >"$WORK/before"
 	due=$((SECONDS - began > T * 3 / 2))
 	result=$(short 100)
@@ -95,6 +128,7 @@ while ((SECONDS - began < T * 5 || late < 3)); do
 	now=$(entries)
 	((now <= most)) || most=$now
 done
+strays
 echo "# $rounds rounds of 100 connections, $most entries at most"
 touch "$WORK/calm"
 wait $flapping
@@ -110,6 +144,8 @@ before=$(clients "$WORK/early" | comm -12 - "$WORK/settling" | wc -l)
 between "before T: clients of the drained server got entries" "$before" 2 160
 eq "after T: they got none, nor did any but those of slots that flap" \
 	"$(beyond "$WORK/late" "$WORK/flapping")" 0
+
+eq "after T: all their slots are merged" "$(still <(sort -u "$WORK/settling" "$WORK/restless"))" 0
 
 # Calm: what flapped last was put back.
 sleep $((T * 3 / 2))

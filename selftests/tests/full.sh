@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The table of entries is full (net.ipv4.vs.conn_max) and slots are moving. There
+# is no entry then to keep a flow where it began, so all its packets must go to
+# one server: the old one, unless that is deleted. Fails when the SYN of a new
+# connection goes to another server than what follows, or when live connections
+# break for want of an entry.
+
+. "$(dirname "$0")/../lib.sh"
+setup
+T=${T:-90}
+lb ipvsadm --set "$T" "$T" 600
+
+# The entries of another service fill the table.
+serve 1 udp $VIP 53
+lb ipvsadm -A -u $VIP:53 -s rr
+lb ipvsadm -a -u $VIP:53 -r 10.0.0.11:53 -g
+service $SVC
+before=$(short 60 --clients | jq -cS .clients)
+start_long 40 --first 1000
+home=$(long_status .servers)
+eq "12 entries of another service" "$(short 12 --proto udp --port 53 | jq .answered) $(entries)" "12 12"
+lb sysctl -qw net.ipv4.vs.conn_max=10
+
+# on N CLIENTS: how many of the clients server N has.
+on() { jq "[.[] | select(. == \"rs$1\")] | length" <<<"$2"; }
+
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
+settle
+between "full, a server drained: clients whose slots move" "$(on 1 "$before")" 5 40
+result=$(short 60 --clients --timeout 10)
+eq "full, a server drained: every new connection is answered" "$(jq .answered <<<"$result")" 60
+eq "full, a server drained: by the old table" "$(jq -cS .clients <<<"$result")" "$before"
+eq "full, a server drained: no live connection breaks or moves" \
+	"$(long_status .broken) $(long_status .servers)" "0 $home"
+
+between "full, another deleted: clients whose slots move" "$(on 2 "$before")" 5 40
+on2=$(long_status .servers.rs2)
+lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+settle
+result=$(short 60 --clients --timeout 10)
+eq "full, another deleted: every new connection is answered" "$(jq .answered <<<"$result")" 60
+eq "full, another deleted: none by that" "$(on 2 "$(jq .clients <<<"$result")")" 0
+eq "full, another deleted: no live connection of the others breaks" \
+	"$(long_status "[.broken - (.broken_on.rs2 // 0), .servers.rs1, .servers.rs3, .servers.rs4] | tostring")" \
+	"[0,$(jq -r '"\(.rs1),\(.rs3),\(.rs4)"' <<<"$home")]"
+echo "# $(long_status '.broken_on.rs2 // 0') of $on2 connections of the deleted server are broken"
+eq "full: no entry was made" "$(entries)" 12
+
+# There is room again: what lives gets its entry, what is new goes by the new table.
+broken=$(long_status .broken)
+lb sysctl -qw net.ipv4.vs.conn_max=100000
+eq "room: no live connection breaks" "$(long_status .broken)" "$broken"
+between "room: they get entries" "$(entries)" 17 52
+result=$(short 60 --clients)
+eq "room: new connections are answered, none by the drained server or the deleted one" \
+	"$(jq -c '[.answered, .servers.rs1, .servers.rs2]' <<<"$result")" "[60,null,null]"
+eq "room: nor do they break a live one" "$(long_status .broken)" "$broken"
+stop_long
