@@ -24,21 +24,24 @@ shows() { screen | grep -qe "$1"; }
 
 ok "both services" wait_for 30 shows '^▶ TCP 10.0.0.100:80 '
 ok "both services" shows '^  TCP \[fd00::100\]:80 '
-ok "nothing is longer than the terminal" test "$(screen | awk '{ print length }' | sort -n | tail -n 1)" -le 80
+ok "nothing is longer than the terminal" test "$(screen | wc -L)" -le 80
 eq "its servers" "$(screen | grep -c '^10.0.0.1[1-4]:80 *1 live *█')" 4
 ok "all slots are stable" shows '^▶ TCP 10.0.0.100:80 *█* *0 %  *- '
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 long_status .broken >/dev/null
 ok "drained: the state" wait_for 20 shows '^10.0.0.14:80 *0 draining 1*[0-9.]*s'
 ok "drained: unstable slots" shows '^▶ TCP 10.0.0.100:80 *█*▒ '
-ok "drained: the event" wait_for 10 shows 'ago  TCP 10.0.0.100:80: remap (update)'
+ok "drained: the event" wait_for 10 shows 'ago  TCP 10.0.0.100:80 update: [1-9]'
 lb ipvsadm -d -t $SVC -r 10.0.0.13:80
 ok "deleted: grace" wait_for 20 shows '^10.0.0.13:80 *1 grace 1*[0-9.]*s'
 packets() { long_status .broken >/dev/null; shows '[1-9][0-9]*/s stateless'; }
 ok "packets without an entry" wait_for 20 packets
 if [[ ${PICTURE-} ]]; then
-	short 2000 --conc 8 --first 3000 >/dev/null &
-	sleep 3
+	short 4000 --conc 8 --first 3000 >/dev/null 9>&- &
+	for _ in $(seq 12); do
+		long_status .broken >/dev/null
+		sleep 0.5
+	done
 	tmux capture-pane -p -e >"$PICTURE"
 	wait $!
 fi
