@@ -8,7 +8,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 BUILD_PACKAGES=ca-certificates,build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,kmod,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,python3,rsync,xz-utils,perl,busybox-static,dwarves,shellcheck
-GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq,hping3,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema
+GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq,hping3,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client
 
 # The Debian mirror that this machine uses.
 mirror() {

@@ -16,7 +16,6 @@ use neli::{
     neli_enum,
     types::Buffer,
 };
-use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr};
 
 const FAMILY: &str = "IPVS";
@@ -134,8 +133,7 @@ impl ServiceOptions {
 }
 
 /// How packets get to a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Masquerade,
     Local,
@@ -161,17 +159,6 @@ impl Method {
     fn from_number(number: u32) -> Option<Self> {
         let found = Self::NUMBERS.iter().find(|&&(_, n)| n == number & 7);
         found.map(|&(method, _)| method)
-    }
-
-    /// As in the tables of `ipvsadm -Ln`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Masquerade => "Masq",
-            Self::Local => "Local",
-            Self::Tunnel => "Tunnel",
-            Self::Route => "Route",
-            Self::Bypass => "Bypass",
-        }
     }
 }
 

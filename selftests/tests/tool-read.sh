@@ -86,6 +86,16 @@ eq "show: so are those of the servers" \
 eq "metrics: the same packets, over all CPUs" \
 	"$(mhs metrics | awk '/^ipvs_mhs_stateless_packets_total.*"10.0.0.100"/ { n += $2 } END { print n }')" \
 	"$(get '.counters.packets' show $SVC)"
+# A parser of Prometheus reads it, and finds what JSON says.
+parsed=$(mhs metrics | python3 -c '
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+families = {family.name: family for family in parse(sys.stdin.read())}
+of = lambda name: [s for s in families[name].samples if s.labels.get("address") == "10.0.0.100"]
+print(len(families), int(sum(s.value for s in of("ipvs_mhs_slots"))),
+      int(sum(s.value for s in of("ipvs_mhs_connections"))))') || parsed=unreadable
+eq "metrics: as OpenMetrics they have so many families, slots and flows" "$parsed" \
+	"27 16381 $(get .counters.conns show $SVC)"
 eq "metrics: the last line" "$(mhs metrics | tail -n 1)" "# EOF"
 eq "metrics: a line each for type and help, before the samples" \
 	"$(mhs metrics | awk '/^# TYPE/ { t++ } /^# HELP/ { h++ } END { print (t > 20 && t == h) }')" 1

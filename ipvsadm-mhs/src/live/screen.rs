@@ -138,11 +138,18 @@ fn draw_services(frame: &mut Frame, area: Rect, view: &View) {
 }
 
 fn draw_servers(frame: &mut Frame, area: Rect, view: &View) {
-    const BAR: u16 = 12;
+    const NUMBERS: [u16; 6] = [6, 15, 0, 7, 11, 7];
     let Some(selected) = view.selected() else {
         return;
     };
     let told = &selected.service;
+    let names = view
+        .servers
+        .iter()
+        .map(|row| row.server.server.to_string().len() as u16);
+    let name = names.max().unwrap_or(0).clamp(16, 40);
+    let taken = name + NUMBERS.iter().sum::<u16>() + 6;
+    let bar = area.width.saturating_sub(taken).clamp(4, 40);
     // The largest share fills the bar.
     let slots = view
         .servers
@@ -165,7 +172,7 @@ fn draw_servers(frame: &mut Frame, area: Rect, view: &View) {
             server.slots_new,
             server.slots_old.saturating_sub(server.slots_new),
         );
-        let width = usize::from(BAR);
+        let width = usize::from(bar);
         let cells = |slots: u32| (ratio(slots, most) * width as f64).ceil() as usize;
         let new_cells = cells(new).min(width);
         let old_cells = (cells(new + old) - new_cells).min(width - new_cells);
@@ -185,18 +192,17 @@ fn draw_servers(frame: &mut Frame, area: Rect, view: &View) {
             ),
         ])
     };
-    let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(6),
-        Constraint::Length(15),
-        Constraint::Length(BAR),
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(7),
-    ];
+    let numbers = NUMBERS.map(|width| Constraint::Length(if width == 0 { bar } else { width }));
+    let widths = [Constraint::Fill(1)].into_iter().chain(numbers);
     let rows = view.servers.iter().skip(view.scroll).map(row);
     let table = Table::new(rows, widths).header(heading(&[
-        "Server", ">Weight", "State", "Slots", ">Share", ">Pkts/s", ">Entries",
+        "Server",
+        ">Weight",
+        "State",
+        "Slots",
+        ">Share",
+        ">Stateless/s",
+        ">Entries",
     ]));
     let [line, rest] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     frame.render_widget(table, rest);
@@ -310,11 +316,11 @@ mod tests {
             |  TCP 192.0.2.1:443               ███████      0 %        -        123k      789
             |────────────────────────────────────────────────────────────────────────────────
             |TCP 192.0.2.1:80  16381 slots                             session timeout 15m00s
-            |Server               Weight State           Slots          Share  Pkts/s Entries
-            |192.0.2.11:80             1 live            ████████████  33.3 %   31234      17
-            |192.0.2.12:80             1 live            ████████████  33.3 %   31234      17
-            |192.0.2.13:80             0 draining 14m59s ▒▒▒▒▒▒▒▒         0 %   31234      17
-            |192.0.2.14:80             1 grace 59.0s     ▒▒▒              0 %   31234       -
+            |Server           Weight State           Slots          Share Stateless/s Entries
+            |192.0.2.11:80         1 live            ████████████  33.3 %       31234      17
+            |192.0.2.12:80         1 live            ████████████  33.3 %       31234      17
+            |192.0.2.13:80         0 draining 14m59s ▒▒▒▒▒▒▒▒         0 %       31234      17
+            |192.0.2.14:80         1 grace 59.0s     ▒▒▒              0 %       31234       -
             |
             |
             |
@@ -347,14 +353,14 @@ mod tests {
             |  TCP 192.0.2.1:443               ███████      0 %        -        123k      789
             |────────────────────────────────────────────────────────────────────────────────
             |TCP [2001:db8:1234:5678::1]:443  16381 slots        3 above, 54 below: PgUp PgDn
-            |Server               Weight State           Slots          Share  Pkts/s Entries
-            |192.0.2.14:80             1 grace 59.0s     ▒▒▒              0 %   31234       -
-            |192.0.2.11:80             1 live            ████████████  33.3 %   31234      17
-            |192.0.2.12:80             1 live            ████████████  33.3 %   31234      17
-            |192.0.2.13:80             0 draining 14m59s ▒▒▒▒▒▒▒▒         0 %   31234      17
-            |192.0.2.14:80             1 grace 59.0s     ▒▒▒              0 %   31234       -
-            |192.0.2.11:80             1 live            ████████████  33.3 %   31234      17
-            |192.0.2.12:80             1 live            ████████████  33.3 %   31234      17
+            |Server           Weight State           Slots          Share Stateless/s Entries
+            |192.0.2.14:80         1 grace 59.0s     ▒▒▒              0 %       31234       -
+            |192.0.2.11:80         1 live            ████████████  33.3 %       31234      17
+            |192.0.2.12:80         1 live            ████████████  33.3 %       31234      17
+            |192.0.2.13:80         0 draining 14m59s ▒▒▒▒▒▒▒▒         0 %       31234      17
+            |192.0.2.14:80         1 grace 59.0s     ▒▒▒              0 %       31234       -
+            |192.0.2.11:80         1 live            ████████████  33.3 %       31234      17
+            |192.0.2.12:80         1 live            ████████████  33.3 %       31234      17
         "#]]
         .assert_eq(&picture(&view, 80, 15));
     }

@@ -3,10 +3,9 @@
 //! Looks at all services again and again, and makes rates of what was counted.
 
 use crate::{
-    command::events::sentence,
     error::{Error, Result},
     ipvs::Ipvs,
-    mhs::{Listener, Mhs, Server, Service},
+    mhs::{Event, Listener, Mhs, Server, Service},
     server, service,
 };
 use std::{
@@ -31,7 +30,7 @@ pub struct Row {
 #[derive(Clone, Debug)]
 pub struct ServerRow {
     pub server: Server,
-    /// Packets a second, with and without an entry.
+    /// Packets a second without an entry.
     pub packets: f64,
     /// `None` if it is deleted.
     pub entries: Option<u32>,
@@ -72,26 +71,66 @@ impl View {
 }
 
 /// Numbers that only grow, and when they were read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Count {
     at: Instant,
+    /// Packets without an entry, to the moment.
     stateless: u64,
+    /// All packets. IPVS adds them up every 2 seconds.
     all: u64,
 }
 
 impl Count {
-    /// What came a second since `before`, without an entry and in all.
-    fn since(&self, before: Option<&Count>) -> (f64, f64) {
-        let Some(before) = before else {
-            return (0.0, 0.0);
+    fn seconds_since(&self, before: &Count) -> f64 {
+        (self.at - before.at).as_secs_f64().max(1e-3)
+    }
+
+    fn stateless_since(&self, before: &Count) -> u64 {
+        // Less than before: the service was deleted and made again.
+        self.stateless.saturating_sub(before.stateless)
+    }
+}
+
+/// What was counted of a service lately.
+#[derive(Debug)]
+struct History {
+    last: Count,
+    /// Those that had another `all` than the one before, the oldest first.
+    steps: VecDeque<Count>,
+}
+
+impl History {
+    /// So long a time is looked at for the rate of packets with an entry. That they are added up
+    /// now and then only, and not when we look, must not matter much.
+    const WINDOW: Duration = Duration::from_secs(8);
+
+    fn new(first: Count) -> Self {
+        Self {
+            last: first,
+            steps: [first].into(),
+        }
+    }
+
+    /// Takes note of a count, and says how many packets came a second without an entry, and with
+    /// one.
+    fn add(&mut self, now: Count) -> (f64, f64) {
+        let stateless = now.stateless_since(&self.last) as f64 / now.seconds_since(&self.last);
+        self.last = now;
+        if self.steps.back().is_none_or(|step| step.all != now.all) {
+            self.steps.push_back(now);
+        }
+        while self.steps.len() > 2 && now.at - self.steps[1].at > Self::WINDOW {
+            self.steps.pop_front();
+        }
+        let pinned = match (self.steps.front(), self.steps.back()) {
+            (Some(first), Some(step)) if now.at - step.at < Self::WINDOW => {
+                let all = step.all.saturating_sub(first.all);
+                let pinned = all.saturating_sub(step.stateless_since(first));
+                pinned as f64 / step.seconds_since(first)
+            }
+            _ => 0.0,
         };
-        let seconds = (self.at - before.at).as_secs_f64().max(1e-3);
-        // Less than before: it was deleted and made again, or set to zero.
-        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-        (
-            rate(self.stateless, before.stateless),
-            rate(self.all, before.all),
-        )
+        (stateless, pinned)
     }
 }
 
@@ -99,8 +138,8 @@ pub struct Watch {
     mhs: Mhs,
     ipvs: Ipvs,
     listener: Listener,
-    services: HashMap<service::Service, Count>,
-    servers: HashMap<(service::Service, server::Server), Count>,
+    services: HashMap<service::Service, History>,
+    servers: HashMap<(service::Service, server::Server), (Instant, u64)>,
     events: VecDeque<(Instant, String)>,
 }
 
@@ -126,7 +165,7 @@ impl Watch {
             .map(|e| (e.service, e.counted))
             .collect();
         let services = self.mhs.services()?;
-        let mut counts = HashMap::new();
+        let mut histories = HashMap::new();
         view.rows.clear();
         for service in services {
             let name = service.service;
@@ -135,16 +174,30 @@ impl Watch {
                 stateless: service.counters.packets,
                 all: counted.get(&name).map_or(0, |counted| counted.packets),
             };
-            let (stateless, all) = now.since(self.services.get(&name));
-            counts.insert(name, now);
+            let (mut history, (stateless, mut pinned)) = match self.services.remove(&name) {
+                Some(mut history) => {
+                    let rates = history.add(now);
+                    (history, rates)
+                }
+                None => (History::new(now), (0.0, 0.0)),
+            };
+            let entries = self.ipvs.servers(&name)?;
+            if entries
+                .iter()
+                .all(|entry| entry.active + entry.inactive == 0)
+            {
+                // Then nothing was forwarded by one, whatever rounding says.
+                pinned = 0.0;
+                history.steps = [now].into();
+            }
+            histories.insert(name, history);
             view.rows.push(Row {
                 service,
                 stateless,
-                // The two are read one after the other.
-                pinned: (all - stateless).max(0.0),
+                pinned,
             });
         }
-        self.services = counts;
+        self.services = histories;
         // The same service, wherever it is now.
         let place = view
             .rows
@@ -169,14 +222,13 @@ impl Watch {
         let mut counts = HashMap::new();
         for server in servers {
             let entry = entries.iter().find(|entry| entry.server == server.server);
-            let now = Count {
-                at: Instant::now(),
-                stateless: server.packets,
-                all: entry.map_or(server.packets, |entry| entry.counted.packets),
-            };
             let key = (name, server.server);
-            let (_, packets) = now.since(self.servers.get(&key));
-            counts.insert(key, now);
+            let now = Instant::now();
+            let packets = self.servers.get(&key).map_or(0.0, |(at, before)| {
+                let seconds = (now - *at).as_secs_f64().max(1e-3);
+                server.packets.saturating_sub(*before) as f64 / seconds
+            });
+            counts.insert(key, (now, server.packets));
             view.servers.push(ServerRow {
                 entries: entry.map(|entry| entry.active + entry.inactive),
                 server,
@@ -197,7 +249,7 @@ impl Watch {
             }
             let now = Instant::now();
             self.events
-                .extend(events.iter().map(|event| (now, sentence(event))));
+                .extend(events.iter().map(|event| (now, brief(event))));
         }
         while self.events.len() > EVENTS {
             self.events.pop_front();
@@ -207,5 +259,79 @@ impl Watch {
             .map(|(at, text)| (at.elapsed(), text.clone()))
             .collect();
         Ok(())
+    }
+}
+
+/// An event in fewer words than the command `events` has.
+fn brief(event: &Event) -> String {
+    match event {
+        Event::Remap {
+            service,
+            cause,
+            became_unstable,
+            unstable,
+            ..
+        } => {
+            let cause = format!("{cause:?}").to_lowercase();
+            format!("{service} {cause}: {became_unstable} slots moved, {unstable} unstable")
+        }
+        Event::Merge {
+            service,
+            merged,
+            unstable,
+            ..
+        } => format!("{service} merge: {merged} slots, {unstable} unstable"),
+        Event::Server {
+            service,
+            server,
+            weight,
+            state,
+            ..
+        } => {
+            let state = state.word();
+            format!("{service} server {server}: {state}, weight {weight}")
+        }
+        Event::Failure { service, .. } => format!("{service} failure: it is tried again"),
+        Event::Lost => "some events were lost".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// IPVS adds up every 2 seconds; we look every half.
+    #[test]
+    fn rates() {
+        let start = Instant::now();
+        let count = |halves: u64, pinned: u64| Count {
+            at: start + Duration::from_millis(500 * halves),
+            stateless: 500 * halves,
+            all: (1000 + pinned) * (halves / 4 * 2),
+        };
+        let rates = |pinned| {
+            let mut history = History::new(count(0, pinned));
+            let rates = (1..60).map(|halves| history.add(count(halves, pinned)));
+            rates.last().unwrap()
+        };
+        assert_eq!(rates(0), (1000.0, 0.0));
+        assert_eq!(rates(250), (1000.0, 250.0));
+    }
+
+    #[test]
+    fn no_packet_any_more() {
+        let start = Instant::now();
+        let mut history = History::new(Count {
+            at: start,
+            stateless: 0,
+            all: 0,
+        });
+        let count = |seconds| Count {
+            at: start + Duration::from_secs(seconds),
+            stateless: 0,
+            all: 100,
+        };
+        assert!(history.add(count(2)).1 > 0.0);
+        assert_eq!(history.add(count(30)), (0.0, 0.0));
     }
 }

@@ -101,6 +101,7 @@ impl Servers {
         }
     }
 
+    #[cfg(test)]
     pub fn is_there(&self, index: Index) -> bool {
         self.weights
             .get(usize::from(index))
