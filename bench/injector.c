@@ -17,14 +17,19 @@
  *   first     the number of the first flow
  *   flows     how many there are, before the first has its turn again
  *   batch     packets in a batch
+ *   cpus      how many CPUs receive at the same time, each its own flows: the
+ *             first CPU the first so many, the next those after them
  *   trace     whether a tracer is to take note of what follows
  *   drop      whether packets are dropped in LOCAL_IN, where the first door of
  *             ip_vs_mhs would stand
- *   run       write a number of batches to have them received; read the counts
+ *   run       write a number of batches to have them received; read the counts,
+ *             those of the first CPU first
  */
+#include <linux/cpumask.h>
 #include <linux/debugfs.h>
 #include <linux/etherdevice.h>
 #include <linux/ip.h>
+#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter_ipv4.h>
@@ -38,8 +43,21 @@
 #include "mhs_bench.h"
 
 #define MAX_BATCH	1024
+#define MAX_CPUS	8
 #define MAX_BATCHES	65536
 #define MAX_FRAME	256
+
+/* What one CPU does. */
+struct lane {
+	struct task_struct *task;
+	struct net_device *dev;
+	/* The flow of the next packet, counted from the first of this lane. */
+	u32 first, next;
+	u32 batches;
+	u64 *counts;
+	int err;
+	struct sk_buff *skbs[MAX_BATCH];
+};
 
 static struct {
 	/* Protects everything here. */
@@ -47,17 +65,18 @@ static struct {
 	u8 packet[MAX_FRAME];
 	u32 len;
 	char device[IFNAMSIZ];
-	u32 vary, checksum, first, flows, batch;
-	/* The flow of the next packet, counted from first. */
-	u32 next;
+	u32 vary, checksum, first, flows, batch, cpus;
+	struct lane *lanes[MAX_CPUS];
 	u64 *counts;
-	u32 batches;
+	u32 number;
 	bool drop;
-	struct sk_buff *skbs[MAX_BATCH];
+	/* Lanes that have begun. */
+	atomic_t begun;
 } bench = {
 	.lock = __MUTEX_INITIALIZER(bench.lock),
 	.flows = 1,
 	.batch = 64,
+	.cpus = 1,
 };
 
 static struct dentry *bench_dir;
@@ -87,7 +106,7 @@ static struct sk_buff *bench_packet(struct net_device *dev, u32 flow)
 	return skb;
 }
 
-static u64 bench_window(u32 n)
+static u64 bench_window(struct lane *lane, u32 n)
 {
 	u64 begin, end;
 	u32 i;
@@ -96,30 +115,93 @@ static u64 bench_window(u32 n)
 	begin = rdtsc_ordered();
 	bench_mark_begin();
 	for (i = 0; i < n; i++)
-		netif_receive_skb(bench.skbs[i]);
+		netif_receive_skb(lane->skbs[i]);
 	bench_mark_end();
 	end = rdtsc_ordered();
 	local_bh_enable();
 	return end - begin;
 }
 
-static int bench_batch(struct net_device *dev, u64 *count)
+static int bench_batch(struct lane *lane, u64 *count)
 {
 	u32 i, n = bench.batch;
 
 	for (i = 0; i < n; i++) {
-		bench.skbs[i] = bench_packet(dev, bench.first + bench.next);
-		if (!bench.skbs[i])
+		lane->skbs[i] = bench_packet(lane->dev, lane->first + lane->next);
+		if (!lane->skbs[i])
 			goto no_memory;
-		bench.next = (bench.next + 1) % bench.flows;
+		lane->next = (lane->next + 1) % bench.flows;
 	}
-	*count = bench_window(n);
+	*count = bench_window(lane, n);
 	return 0;
 
 no_memory:
 	while (i--)
-		kfree_skb(bench.skbs[i]);
+		kfree_skb(lane->skbs[i]);
 	return -ENOMEM;
+}
+
+static int bench_lane(void *data)
+{
+	struct lane *lane = data;
+	u32 i;
+
+	/* All begin together. */
+	atomic_inc(&bench.begun);
+	while (atomic_read(&bench.begun) < bench.cpus)
+		cond_resched();
+	for (i = 0; i < lane->batches && !lane->err; i++) {
+		lane->err = bench_batch(lane, &lane->counts[i]);
+		cond_resched();
+	}
+	return 0;
+}
+
+/* In threads that are bound to a CPU each, unless there is one CPU only. */
+static int bench_lanes(void)
+{
+	int err = 0;
+	u32 i;
+
+	atomic_set(&bench.begun, 0);
+	if (bench.cpus == 1) {
+		bench_lane(bench.lanes[0]);
+		return bench.lanes[0]->err;
+	}
+	for (i = 0; i < bench.cpus; i++) {
+		struct lane *lane = bench.lanes[i];
+
+		lane->task = kthread_create_on_cpu(bench_lane, lane, i, "mhs_bench/%u");
+		if (IS_ERR(lane->task)) {
+			err = PTR_ERR(lane->task);
+			goto no_thread;
+		}
+		get_task_struct(lane->task);
+	}
+	for (i = 0; i < bench.cpus; i++)
+		wake_up_process(bench.lanes[i]->task);
+no_thread:
+	/* One that was never woken is told to end before it has begun. */
+	while (i--) {
+		struct lane *lane = bench.lanes[i];
+
+		if (!err)
+			while (atomic_read(&bench.begun) < bench.cpus)
+				cond_resched();
+		kthread_stop_put(lane->task);
+		err = err ? : lane->err;
+	}
+	return err;
+}
+
+static void bench_free(void)
+{
+	u32 i;
+
+	for (i = 0; i < MAX_CPUS; i++) {
+		kvfree(bench.lanes[i]);
+		bench.lanes[i] = NULL;
+	}
 }
 
 static int bench_run(u32 batches)
@@ -128,27 +210,39 @@ static int bench_run(u32 batches)
 	int err = 0;
 	u32 i;
 
-	if (!batches || batches > MAX_BATCHES ||
-	    !bench.batch || bench.batch > MAX_BATCH || !bench.flows ||
+	if (!batches || batches > MAX_BATCHES || !bench.flows ||
+	    !bench.batch || bench.batch > MAX_BATCH ||
+	    !bench.cpus || bench.cpus > min(MAX_CPUS, num_online_cpus()) ||
 	    bench.len < ETH_HLEN + sizeof(struct iphdr) ||
 	    bench.vary > bench.len - sizeof(u32) ||
 	    bench.checksum > bench.len - sizeof(u16))
 		return -EINVAL;
 	kvfree(bench.counts);
-	bench.batches = 0;
-	bench.next = 0;
-	bench.counts = kvcalloc(batches, sizeof(*bench.counts), GFP_KERNEL);
+	bench.number = 0;
+	bench.counts = kvcalloc(batches, bench.cpus * sizeof(*bench.counts), GFP_KERNEL);
 	if (!bench.counts)
 		return -ENOMEM;
 	dev = dev_get_by_name(&init_net, bench.device);
 	if (!dev)
 		return -ENODEV;
-	for (i = 0; i < batches && !err; i++) {
-		err = bench_batch(dev, &bench.counts[i]);
-		cond_resched();
+	for (i = 0; i < bench.cpus && !err; i++) {
+		struct lane *lane = kvzalloc(sizeof(*lane), GFP_KERNEL);
+
+		if (!lane) {
+			err = -ENOMEM;
+			break;
+		}
+		lane->dev = dev;
+		lane->first = bench.first + i * bench.flows;
+		lane->batches = batches;
+		lane->counts = bench.counts + i * batches;
+		bench.lanes[i] = lane;
 	}
 	if (!err)
-		bench.batches = batches;
+		err = bench_lanes();
+	if (!err)
+		bench.number = batches * bench.cpus;
+	bench_free();
 	dev_put(dev);
 	bench_mark_over();
 	return err;
@@ -173,7 +267,7 @@ static int run_show(struct seq_file *seq, void *unused)
 	u32 i;
 
 	mutex_lock(&bench.lock);
-	for (i = 0; i < bench.batches; i++)
+	for (i = 0; i < bench.number; i++)
 		seq_printf(seq, "%llu\n", bench.counts[i]);
 	mutex_unlock(&bench.lock);
 	return 0;
@@ -283,6 +377,7 @@ static int __init mhs_bench_init(void)
 	debugfs_create_u32("first", 0600, bench_dir, &bench.first);
 	debugfs_create_u32("flows", 0600, bench_dir, &bench.flows);
 	debugfs_create_u32("batch", 0600, bench_dir, &bench.batch);
+	debugfs_create_u32("cpus", 0600, bench_dir, &bench.cpus);
 	debugfs_create_u32("trace", 0600, bench_dir, &bench_trace);
 	debugfs_create_file("drop", 0200, bench_dir, NULL, &drop_fops);
 	debugfs_create_file("run", 0600, bench_dir, NULL, &run_fops);

@@ -24,16 +24,18 @@ class Injector:
         """Whether all packets are dropped in LOCAL_IN."""
         _put("drop", int(on))
 
-    def receive(self, packet, batches, first=0, flows=1, batch=64):
+    def receive(self, packet, batches, first=0, flows=1, batch=64, cpus=1):
         """Receives `batches` times `batch` packets, of one flow after the other; `flows` of
-        them, from the number `first` on, then from there again. Returns the instructions of a
-        packet, for each batch."""
+        them, from the number `first` on, then from there again. So does each of several CPUs,
+        with the flows after those of the one before. Returns the instructions of a packet, for
+        each batch."""
         _put("packet", packet.frame)
         _put("vary", packet.vary)
         _put("checksum", packet.checksum)
         _put("first", first)
         _put("flows", flows)
         _put("batch", batch)
+        _put("cpus", cpus)
         _put("run", batches)
         return [int(line) / batch for line in (DIR / "run").read_text().split()]
 

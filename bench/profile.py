@@ -96,12 +96,13 @@ class Function:
 
 @dataclass
 class Run:
-    """What was traced of a row: executions and order by instruction; and writes, as (instruction,
-    address, size, count)."""
+    """What was traced of a row: executions and order by instruction; and what was read and written,
+    as (instruction, line of 64 bytes, count)."""
 
     windows: int
     counts: collections.Counter = field(default_factory=collections.Counter)
     order: dict = field(default_factory=dict)
+    reads: list = field(default_factory=list)
     writes: list = field(default_factory=list)
 
 
@@ -119,8 +120,9 @@ def read_trace(path):
                 at = int(word, 16)
                 run.counts[at] += count
                 run.order[at] = min(run.order.get(at, (place, position)), (place, position))
-        elif kind == "write":
-            run.writes.append((int(words[0], 16), int(words[1], 16), *map(int, words[2:])))
+        else:
+            access = (int(words[0], 16), int(words[1], 16), int(words[2]))
+            (run.reads if kind == "read" else run.writes).append(access)
     return runs
 
 

@@ -19,7 +19,7 @@ def main():
     result = {"kernel": None, "clock": "instructions (QEMU -icount shift=0, one CPU)"}
     series = collections.defaultdict(list)
     for file in sorted(directory.glob("*.jsonl")):
-        if file.stem in ("quick", "profile"):
+        if file.stem == "quick":
             continue
         pairs = figures.read(file)
         kernel = dict(pairs)["kernel"]

@@ -6,6 +6,7 @@
 #ifndef MHS_QEMU_PLUGIN_H
 #define MHS_QEMU_PLUGIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +22,7 @@ typedef void (*exec_cb_t)(unsigned int cpu, void *data);
 typedef void (*mem_cb_t)(unsigned int cpu, uint32_t info, uint64_t addr, void *data);
 
 enum { NO_REGS };
-enum { MEM_W = 2 };
+enum { MEM_RW = 3 };
 
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id_t id, tb_trans_cb_t cb);
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, exec_cb_t cb,
@@ -36,6 +37,6 @@ struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-unsigned int qemu_plugin_mem_size_shift(uint32_t info);
+bool qemu_plugin_mem_is_store(uint32_t info);
 
 #endif

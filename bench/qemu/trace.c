@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A plugin for QEMU's emulator: which instructions of the kernel were executed,
- * and what they wrote, in the windows that mhs_bench.c marks.
+ * and which cache lines they touched, in the windows that bench/injector.c marks.
+ * With more than one CPU, there must be a window of one of them at a time.
  *
- * Arguments: out=FILE, and writes=on to have writes too. FILE has, for each run:
+ * Arguments: out=FILE, and lines=on to have cache lines too. FILE has, for each run:
  *   run WINDOWS
  *   block COUNT ORDER INSTRUCTION...  a translated block: executed COUNT times, as
  *                                     the ORDERth new one; where its instructions are
- *   write INSTRUCTION ADDRESS SIZE COUNT  who wrote how often to where
+ *   read INSTRUCTION LINE COUNT  how often an instruction read a line of 64 bytes
+ *   write INSTRUCTION LINE COUNT  the same for writing
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -29,16 +31,20 @@ struct block {
 	uint64_t at[];
 };
 
-struct write {
-	uint64_t insn, addr, count;
-	unsigned int size;
+struct access {
+	uint64_t insn, line, count;
+	bool write;
 };
 
-#define WRITES (1 << 20)
+#define ACCESSES (1 << 20)
+/* So many at most, that looking for one ends. */
+#define ACCESSES_USED (ACCESSES / 4 * 3)
 
 static struct block *blocks;
-static struct write *writes;
-static bool open_window;
+static struct access *accesses;
+static size_t used;
+/* The CPU whose window is open, plus 1. */
+static unsigned int window_of;
 static uint64_t order, windows;
 static FILE *out;
 
@@ -47,45 +53,50 @@ static const uint8_t mark[] = { 0x0f, 0x1f, 0x80, 0, 0x73, 0x68, 0x6d };
 
 static void window_begins(unsigned int cpu, void *data)
 {
-	open_window = true;
+	window_of = cpu + 1;
 	windows++;
 }
 
 static void window_ends(unsigned int cpu, void *data)
 {
-	open_window = false;
+	window_of = 0;
 }
 
 static void executed(unsigned int cpu, void *data)
 {
 	struct block *block = data;
 
-	if (!open_window)
+	if (window_of != cpu + 1)
 		return;
 	if (!block->count++)
 		block->order = ++order;
 }
 
-static void wrote(unsigned int cpu, uint32_t info, uint64_t addr, void *data)
+static void accessed(unsigned int cpu, uint32_t info, uint64_t addr, void *data)
 {
-	uint64_t insn = (uintptr_t)data;
-	struct write *write;
+	uint64_t insn = (uintptr_t)data, line = addr / 64;
+	bool write = qemu_plugin_mem_is_store(info);
+	struct access *access;
 	size_t i;
 
-	if (!open_window)
+	if (window_of != cpu + 1)
 		return;
-	i = (insn * 31 + addr) * 0x9e3779b97f4a7c15ULL >> 44;
+	i = (insn * 31 + line * 2 + write) * 0x9e3779b97f4a7c15ULL >> 44;
 	for (;; i++) {
-		write = &writes[i % WRITES];
-		if (!write->count) {
-			write->insn = insn;
-			write->addr = addr;
-			write->size = 1 << qemu_plugin_mem_size_shift(info);
+		access = &accesses[i % ACCESSES];
+		if (!access->count) {
+			if (++used > ACCESSES_USED) {
+				fprintf(stderr, "trace: too many lines\n");
+				exit(1);
+			}
+			access->insn = insn;
+			access->line = line;
+			access->write = write;
 		}
-		if (write->insn == insn && write->addr == addr)
+		if (access->insn == insn && access->line == line && access->write == write)
 			break;
 	}
-	write->count++;
+	access->count++;
 }
 
 static void run_ends(unsigned int cpu, void *data)
@@ -103,14 +114,15 @@ static void run_ends(unsigned int cpu, void *data)
 		fputc('\n', out);
 		block->count = 0;
 	}
-	for (i = 0; writes && i < WRITES; i++) {
-		if (writes[i].count)
-			fprintf(out, "write %" PRIx64 " %" PRIx64 " %u %" PRIu64 "\n",
-				writes[i].insn, writes[i].addr, writes[i].size,
-				writes[i].count);
+	for (i = 0; accesses && i < ACCESSES; i++) {
+		if (accesses[i].count)
+			fprintf(out, "%s %" PRIx64 " %" PRIx64 " %" PRIu64 "\n",
+				accesses[i].write ? "write" : "read", accesses[i].insn,
+				accesses[i].line, accesses[i].count);
 	}
-	if (writes)
-		memset(writes, 0, WRITES * sizeof(*writes));
+	if (accesses)
+		memset(accesses, 0, ACCESSES * sizeof(*accesses));
+	used = 0;
 	windows = 0;
 	order = 0;
 	fflush(out);
@@ -140,18 +152,19 @@ static void translated(plugin_id_t id, struct qemu_plugin_tb *tb)
 	if (!block)
 		abort();
 	block->insns = n;
-	block->next = blocks;
-	blocks = block;
 	for (i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		uint64_t at = qemu_plugin_insn_vaddr(insn);
 
 		block->at[i] = at;
 		mark_of(insn);
-		if (writes)
-			qemu_plugin_register_vcpu_mem_cb(insn, wrote, NO_REGS, MEM_W,
+		if (accesses)
+			qemu_plugin_register_vcpu_mem_cb(insn, accessed, NO_REGS, MEM_RW,
 							 (void *)(uintptr_t)at);
 	}
+	do {
+		block->next = blocks;
+	} while (!__sync_bool_compare_and_swap(&blocks, block->next, block));
 	qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, NO_REGS, block);
 }
 
@@ -163,10 +176,10 @@ EXPORT int qemu_plugin_install(plugin_id_t id, const struct qemu_info_t *info,
 	for (i = 0; i < argc; i++) {
 		if (!strncmp(argv[i], "out=", 4)) {
 			out = fopen(argv[i] + 4, "w");
-		} else if (!strcmp(argv[i], "writes=on")) {
-			writes = calloc(WRITES, sizeof(*writes));
-		} else if (strcmp(argv[i], "writes=off")) {
-			fprintf(stderr, "trace: %s: unknown argument; allowed: out=, writes=\n",
+		} else if (!strcmp(argv[i], "lines=on")) {
+			accesses = calloc(ACCESSES, sizeof(*accesses));
+		} else if (strcmp(argv[i], "lines=off")) {
+			fprintf(stderr, "trace: %s: unknown argument; allowed: out=, lines=\n",
 				argv[i]);
 			return -1;
 		}
