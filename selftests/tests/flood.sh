@@ -14,8 +14,13 @@ service $SVC
 # Answers to addresses that do not exist.
 for n in 1 2 3 4; do ip -n rs$n route add blackhole default; done
 
+# hping3 is the faster one, but for user-mode Linux, whose clock it waits for.
 flood() {
-	in_ns client hping3 -q -S -p 80 --rand-source --faster -c "$1" $VIP >"$WORK/hping" 2>&1
+	if [[ ${MHS_GUEST-} == um ]]; then
+		stray "$1" --flags S --first 5000 >/dev/null
+	else
+		in_ns client hping3 -q -S -p 80 --rand-source --faster -c "$1" $VIP >"$WORK/hping" 2>&1
+	fi
 }
 # Segments that IPVS has counted for the service.
 seen() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $4 }'; }
