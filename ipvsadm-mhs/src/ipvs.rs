@@ -72,7 +72,6 @@ pub enum DestAttr {
     InactConns = 8,
     PersistConns = 9,
     AddrFamily = 11,
-    Stats64 = 12,
     TunType = 13,
     TunPort = 14,
     TunFlags = 15,
@@ -195,7 +194,7 @@ impl Default for ServerOptions {
     }
 }
 
-/// What was counted for a service or a server, with and without entries.
+/// What was counted for a service, with and without entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub connections: u64,
@@ -219,7 +218,6 @@ pub struct ServerEntry {
     /// Entries that are established, and others.
     pub active: u32,
     pub inactive: u32,
-    pub counted: Counted,
 }
 
 /// The timeouts of `ipvsadm --set`, in seconds.
@@ -589,7 +587,6 @@ fn read_server(attrs: &GenlAttrHandle<'_, DestAttr>, family: Family) -> Result<S
         },
         active: word(DestAttr::ActiveConns)?,
         inactive: word(DestAttr::InactConns)?,
-        counted: read_stats(attrs.get_attribute(DestAttr::Stats64))?,
     })
 }
 

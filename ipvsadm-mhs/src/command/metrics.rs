@@ -328,7 +328,6 @@ mod tests {
                 options: ipvs::ServerOptions::default(),
                 active: 3,
                 inactive: 1,
-                counted: ipvs::Counted::default(),
             }],
             servers: vec![server],
             counters: vec![(0, service.counters), (1, Counters::default())],

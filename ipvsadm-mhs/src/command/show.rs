@@ -172,7 +172,6 @@ mod tests {
             options: ipvs::ServerOptions::default(),
             active: 80,
             inactive: 2,
-            counted: ipvs::Counted::default(),
         };
         let live = server(11, 1, State::Live, None, 6554, 8191);
         let draining = server(12, 0, State::Draining, Some(899_000), 3277, 0);
