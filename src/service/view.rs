@@ -213,7 +213,9 @@ impl Service {
             session: netns.timeouts(self.protocol).session,
             stateless: self.is_shown()
                 && !netns.settings().stateful()
-                && self.with_svc(&writer, |svc| svc.is_some_and(|svc| !svc.flags().is_persistent())),
+                && self.with_svc(&writer, |svc| {
+                    svc.is_some_and(|svc| !svc.flags().is_persistent())
+                }),
         };
         let counted = self.with_svc(&writer, count);
         (summary, counted)
