@@ -5,6 +5,9 @@ A scene makes a state of the balancer, and yields a row for each kind of packet 
 there. To have another row, yield it; to have another state, write a scene and add it to SCENES.
 """
 
+import os
+import signal
+import subprocess
 import time
 
 import network
@@ -146,6 +149,27 @@ def stable(bench):
     expect_entries(0)
 
 
+def read(bench):
+    """Both tables of mhs agree, and the tool reads everything ten times a second."""
+    load_mhs()
+    service(TCP, "mhs", 8)
+    settle()
+    ack = bench.frames.ack(VIP)
+    unread = bench.again("mhs_unread_ack", ack)
+    yield unread
+    loop = f"while ipvsadm-mhs show {VIP}:80 && ipvsadm-mhs slots {VIP}:80; do sleep 0.1; done"
+    with subprocess.Popen(["sh", "-c", loop], stdout=subprocess.DEVNULL, start_new_session=True) as tool:
+        settle()
+        read = bench.again("mhs_read_ack", ack)
+        yield read
+        if tool.poll() is not None:
+            raise SystemExit("error: the tool could not read")
+        os.killpg(tool.pid, signal.SIGKILL)
+    expect_entries(0)
+    if abs(read["insns"] - unread["insns"]) > 0.005 * unread["insns"]:
+        raise SystemExit("error: a packet costs something else while somebody reads")
+
+
 def tunnels(bench):
     """Both tables of mhs agree, and the servers are behind tunnels."""
     for kind in ("ipip", "gre", "gue"):
@@ -197,6 +221,7 @@ SCENES = [
     stateful("mh", 12),
     stateful("sh", 20),
     stable,
+    read,
     tunnels,
     unstable,
 ]

@@ -8,6 +8,8 @@
 . "$(dirname "$0")/../lib.sh"
 setup
 T=${T:-20}
+# A picture takes its time.
+if [[ ${PICTURE-} ]]; then T=300; fi
 lb ipvsadm --set "$T" "$T" "$T"
 service $SVC
 service "$SVC6"
@@ -29,11 +31,11 @@ eq "its servers" "$(screen | grep -c '^10.0.0.1[1-4]:80 *1 live *█')" 4
 ok "all slots are stable" shows '^▶ TCP 10.0.0.100:80 *█* *0 %  *- '
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 long_status .broken >/dev/null
-ok "drained: the state" wait_for 20 shows '^10.0.0.14:80 *0 draining 1*[0-9.]*s'
+ok "drained: the state" wait_for 20 shows '^10.0.0.14:80 *0 draining [0-9]*[.m][0-9]*s'
 ok "drained: unstable slots" shows '^▶ TCP 10.0.0.100:80 *█*▒ '
 ok "drained: the event" wait_for 10 shows 'ago  TCP 10.0.0.100:80 update: [1-9]'
 lb ipvsadm -d -t $SVC -r 10.0.0.13:80
-ok "deleted: grace" wait_for 20 shows '^10.0.0.13:80 *1 grace 1*[0-9.]*s'
+ok "deleted: grace" wait_for 20 shows '^10.0.0.13:80 *1 grace [0-9]*[.m][0-9]*s'
 packets() { long_status .broken >/dev/null; shows '[1-9][0-9]*/s stateless'; }
 ok "packets without an entry" wait_for 20 packets
 if [[ ${PICTURE-} ]]; then

@@ -224,10 +224,11 @@ fn draw_events(frame: &mut Frame, area: Rect, view: &View) {
     let height = usize::from(block.inner(area).height);
     let first = view.events.len().saturating_sub(height);
     let lines = view.events.iter().skip(first).map(|(age, text)| {
-        Line::from(vec![
-            format!("{:>7} ago  ", time(age.as_secs() * 1000)).dim(),
-            text.clone().into(),
-        ])
+        let age = match age.as_secs() {
+            seconds @ 0..=59 => format!("{seconds}s"),
+            seconds => time(seconds * 1000),
+        };
+        Line::from(vec![format!("{age:>7} ago  ").dim(), text.clone().into()])
     });
     let lines: Vec<Line> = lines.collect();
     frame.render_widget(Paragraph::new(lines).block(block), area);
@@ -331,7 +332,7 @@ mod tests {
             |
             |Events──────────────────────────────────────────────────────────────────────────
             |  1m15s ago  TCP 192.0.2.1:80: merge: 4096 slots
-            |   3.0s ago  TCP 192.0.2.1:80: server 192.0.2.13:80 is draining
+            |     3s ago  TCP 192.0.2.1:80: server 192.0.2.13:80 is draining
             |
         "#]]
         .assert_eq(&picture(&view(), 80, 24));
