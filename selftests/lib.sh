@@ -87,6 +87,8 @@ setup() {
 	local n ns
 	trap teardown EXIT
 	modprobe ip_vs
+	# An earlier test may have had the other one, and its name is in the way of sched_name=mh.
+	[[ ! -d /sys/module/ip_vs_mh ]] || wait_for 20 rmmod ip_vs_mh
 	{
 		for ns in sw client lb $(seq -f 'rs%g' "$SERVERS"); do
 			echo "netns add $ns"

@@ -56,8 +56,6 @@ done
 # In the place of mh, for those who cannot name another scheduler.
 lb ipvsadm -C
 wait_for 20 rmmod ip_vs_mhs
-# An earlier test may have had the other one.
-[[ ! -d /sys/module/ip_vs_mh ]] || wait_for 20 rmmod ip_vs_mh
 cat >/etc/modprobe.d/ip_vs_mhs.conf <<-CONF
 	install ip_vs_mh /sbin/modprobe ip_vs_mhs
 	options ip_vs_mhs sched_name=mh
