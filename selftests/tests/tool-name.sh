@@ -6,9 +6,9 @@
 
 . "$(dirname "$0")/../lib.sh"
 modprobe ip_vs
-modprobe ip_vs_mhs sched_name=mh
 SCHED=mh
 setup
+modprobe ip_vs_mhs sched_name=mh
 T=${T:-15}
 lb ipvsadm --set "$T" "$T" "$T"
 mhs() { lb ipvsadm-mhs "$@"; }
