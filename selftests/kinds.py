@@ -3,7 +3,8 @@
 """A packet of each kind from each of COUNT clients: kinds.py COUNT PORT KIND...
 
 The clients are the first of load.py. The first kind comes from PORT and with DSCP 1, the next from
-PORT + 1 and with DSCP 2, and so on, to be told from what else the clients send.
+PORT + 1 and with DSCP 2, and so on, to be told from what else the clients send. Kinds named
+follow_* belong to the flow of the first kind.
 """
 
 import sys
@@ -31,6 +32,8 @@ mac = getmacbyip(VIP)
 
 
 def transport(kind, client, port):
+    if kind.startswith("follow_"):
+        kind, port = kind.removeprefix("follow_"), first
     if kind in ("syn", "ack", "rst"):
         flags = {"syn": "S", "ack": "A", "rst": "R"}[kind]
         return TCP(sport=port, dport=80, flags=flags, seq=1, ack=1 if kind == "ack" else 0)

@@ -12,7 +12,7 @@ setup
 modprobe sctp
 modprobe -q nf_tables
 CLIENTS=60
-KINDS=(syn ack rst error init heartbeat abort datagram)
+KINDS=(syn ack rst error init heartbeat abort datagram follow_ack follow_error)
 VIP2=10.0.0.101
 ip -n lb addr add $VIP2/32 dev eth0
 for n in 1 2 3 4; do
@@ -117,6 +117,8 @@ check "stable: INIT" init "$sctp" 0
 check "stable: HEARTBEAT" heartbeat "$sctp" 0
 check "stable: ABORT" abort "$sctp" 0
 check "stable: datagram" datagram "$udp" 0
+check "stable: ACK after SYN" follow_ack "$tcp" 0
+check "stable: ICMP error after SYN" follow_error "$tcp" 0
 
 # Server 1 drained, server 2 heavier.
 for svc in "-t $VIP:80" "--sctp-service $VIP:99" "-u $VIP:53"; do
@@ -140,3 +142,11 @@ check "moving: HEARTBEAT to the old one" heartbeat "$sctp" "$(wrong "$sctp" "$sc
 check "moving: ABORT to the old one" abort "$sctp" 0
 check "moving: datagram to the old one while that is live" datagram "$udp_home" \
 	"$(wrong "$udp" "$udp2")"
+# Where the SYN went, by its entry.
+check "moving: ACK after SYN" follow_ack "$tcp2" 0
+check "moving: ICMP error after SYN" follow_error "$tcp2" 0
+
+# A datagram is a flow of its own, and the only one.
+lb ipvsadm -E -u $VIP:53 -s $SCHED -o
+send
+check "moving, -o: datagram to the new server" datagram "$udp2" 0
