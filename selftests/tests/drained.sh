@@ -12,7 +12,8 @@ T=${T:-40}
 lb ipvsadm --set "$T" "$T" "$T"
 service $SVC
 weights() { for n in 1 2 3 4; do echo "-e -t $SVC -r 10.0.0.1$n:80 -g -w $1"; done | lb ipvsadm -R; }
-refused() { short 5 --first 3000 --timeout 10 | jq -c .errors; }
+# The same clients as above: their slots are in use.
+refused() { short 60 --timeout 15 | jq -c .errors; }
 resets() { lb nstat -asz TcpOutRsts | awk '$1 == "TcpOutRsts" { print $2 }'; }
 
 short 60 >/dev/null
@@ -24,7 +25,7 @@ weights 0
 eq "all drained: no connection breaks or moves" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 eq "all drained: each has an entry" "$(entries)" 60
-eq "all drained: new connections are refused" "$(refused)" '{"ConnectionRefusedError":5}'
+eq "all drained: new connections are refused" "$(refused)" '{"ConnectionRefusedError":60}'
 weights 1
 settle
 flows >"$WORK/before"
@@ -40,7 +41,7 @@ weights 0
 sleep $((T * 3 / 2))
 eq "merged: no connection breaks or moves" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
-eq "merged: new connections are refused" "$(refused)" '{"ConnectionRefusedError":5}'
+eq "merged: new connections are refused" "$(refused)" '{"ConnectionRefusedError":60}'
 before=$(resets)
 flows >"$WORK/before"
 stray 20 --flags A --first 5000 >/dev/null
