@@ -48,13 +48,19 @@ stray 20 --flags A --first 5000 >/dev/null
 reset_all() { (($(resets) - before >= 20)); }
 ok "merged: what belongs to no connection gets a RST of the balancer" wait_for 10 reset_all
 eq "merged: and no entry" "$(new_flows "$WORK/before" | wc -l)" 0
-weights 1
+# One is back: flows may begin there, and nobody lives elsewhere.
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 1
 settle
-eq "back again: no connection breaks or moves" \
+eq "one is back: no connection breaks or moves" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 flows >"$WORK/before"
+eq "one is back: it answers every new connection" "$(short 60 | jq -c .servers)" '{"rs1":60}'
+eq "one is back: they make no entry" "$(new_flows "$WORK/before" | wc -l)" 0
+weights 1
+settle
 result=$(short 60)
-eq "back again: new connections are answered by all servers" \
+eq "all are back: new connections are answered by all servers" \
 	"$(jq -c '[.answered, (.servers | length)]' <<<"$result")" "[60,4]"
-eq "back again: they make no entry" "$(new_flows "$WORK/before" | wc -l)" 0
+eq "all are back: no connection breaks or moves" \
+	"$(long_status .broken) $(long_status .servers)" "0 $home"
 stop_long
