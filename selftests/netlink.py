@@ -13,6 +13,7 @@
   netlink.py watch             asks for everything, over and over, until standard input ends
   netlink.py join              joins the group of events
   netlink.py listen            counts events until standard input ends
+  netlink.py starve            adds servers, each with one more allocation before one fails
   netlink.py deaf              joins with little room, says so, and looks what came when
                                standard input ends
 
@@ -73,7 +74,7 @@ def service(**change):
 class Family:
     """A socket that takes parts of up to `room` bytes, and the number of the family."""
 
-    def __init__(self, room=1 << 16):
+    def __init__(self, room=1 << 16, name=b"IPVS_MHS"):
         self.room = room
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
         self.sock.setsockopt(SOL_NETLINK, 10, 1)  # NETLINK_CAP_ACK
@@ -81,11 +82,12 @@ class Family:
         self.sock.bind((0, 0))
         self.sock.settimeout(60)
         self.seq = 1
-        self.send(3, attr(2, b"IPVS_MHS\0"), number=16)  # CTRL_CMD_GETFAMILY
+        self.send(3, attr(2, name + b"\0"), number=16)  # CTRL_CMD_GETFAMILY
         found = attrs(self.answers()[0]["payload"][4:])
         (self.number,) = struct.unpack("=H", found[1])
-        groups = attrs(found[7])
-        self.group = struct.unpack("=I", attrs(groups[1])[2])[0]
+        if 7 in found:
+            groups = attrs(found[7])
+            self.group = struct.unpack("=I", attrs(groups[1])[2])[0]
 
     def send(self, command, payload=b"", flags=REQUEST, number=None, head=None, size=None):
         self.seq += 1
@@ -399,6 +401,33 @@ def listen():
     return dict(counts)
 
 
+def starve():
+    """IPVS does what it is asked inside of send(), so the allocations counted are its own."""
+    ipvs = Family(name=b"IPVS")
+    u32 = struct.Struct("=I").pack
+    ends = collections.Counter()
+    fail = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
+    for nth in range(1, 60):
+        name = key(address=attr(3, socket.inet_aton("10.0.0.100") + bytes(12)))
+        dest = attr(1, socket.inet_aton(f"10.0.5.{nth}") + bytes(12))
+        dest += attr(2, struct.pack("!H", 80)) + attr(3, u32(3)) + attr(4, u32(1))
+        dest += attr(5, u32(0)) + attr(6, u32(0)) + attr(11, struct.pack("=H", 2))
+        payload = attr(NESTED | 1, name) + attr(NESTED | 2, dest)
+        os.pwrite(fail, str(nth).encode(), 0)
+        try:
+            try:
+                ipvs.send(5, payload, REQUEST | ACK)  # IPVS_CMD_NEW_DEST
+            finally:
+                left = os.pread(fail, 20, 0).strip()
+                os.pwrite(fail, b"0", 0)
+            ends[what(ipvs.answers()[-1])] += 1
+        except OSError as error:
+            ends[errno.errorcode[error.errno]] += 1
+        if left != b"0":
+            break
+    return {"allocations": nth - 1, "ends": dict(ends)}
+
+
 def deaf():
     family = Family()
     family.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -425,6 +454,8 @@ match sys.argv[1:]:
         result = watch()
     case ["join"]:
         result = join()
+    case ["starve"]:
+        result = starve()
     case ["deaf"]:
         result = deaf()
     case ["listen"]:

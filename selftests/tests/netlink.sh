@@ -254,27 +254,17 @@ eq "adopted: with its servers" "$(ask '[.servers, .counters.remaps]')" '[2,1]'
 
 # Memory fails while a server is added, one allocation later each time, until it is one of ours.
 if [[ -e /proc/self/fail-nth ]]; then
-	mkfifo "$WORK/commands"
-	lb ipvsadm -R <"$WORK/commands" >/dev/null 2>&1 &
-	exec 8>"$WORK/commands"
-	restore() { pgrep -x ipvsadm >"$WORK/restore"; }
-	wait_for 10 restore
 	echo N >/sys/kernel/debug/failslab/ignore-gfp-wait
 	echo 0 >/sys/kernel/debug/failslab/verbose
-	listen 120
-	for nth in $(seq 15 80); do
-		[[ -s $WORK/events ]] && (($(heard failure-ntf length) > 0)) && break
-		restore || break
-		echo "$nth" >"/proc/$(<"$WORK/restore")/fail-nth"
-		echo "-a -t $SVC -r 10.0.0.13:80 -g" >&8
-		sleep 0.2
-		echo 0 >"/proc/$(<"$WORK/restore")/fail-nth"
-		lb ipvsadm -d -t $SVC -r 10.0.0.13:80 2>/dev/null
-	done
-	exec 8>&-
+	listen 300
+	result=$(lb python3 "$HERE/netlink.py" starve)
+	echo "# $result"
+	failed() { (($(heard failure-ntf length) == $(count rebuild-failures))); }
+	wait_for 10 failed
 	kill $events
 	between "a server that there was no memory for is counted" "$(count rebuild-failures)" 1 10
-	eq "and an event" "$(heard failure-ntf '.[0].cause')" '"add"'
+	eq "and an event, each" "$(heard failure-ntf length) $(heard failure-ntf '.[0].cause')" \
+		"$(count rebuild-failures) \"add\""
 else
 	COUNT=$((COUNT + 1))
 	echo "ok $COUNT a server that there is no memory for # SKIP no fault injection in this kernel"
