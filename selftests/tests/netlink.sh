@@ -121,6 +121,11 @@ eq "drain: the unstable slots, by name" "$(slots '[.[].slot[]] | length' '."unst
 eq "drain: all were of that server, none is" \
 	"$(slots "[([.[].old[]] | unique), ([.[].new[]] | index($index4))]" '."unstable-only" = true')" \
 	"[[$index4],null]"
+eq "drain: the slots of each server, old and new" \
+	"$(dests 'map([.index, ."old-slots", ."new-slots"]) | sort')" \
+	"$(slots '([.[].old[]] | group_by(.) | map({(.[0] | tostring): length}) | add) as $old
+		| ([.[].new[]] | group_by(.) | map({(.[0] | tostring): length}) | add) as $new
+		| $old | keys | map([tonumber, $old[.], ($new[.] // 0)]) | sort')"
 eq "drain: each has time left" \
 	"$(slots "[.[].\"time-left\"[]] | min > 0 and max <= ${T}000 + 1000" '."unstable-only" = true')" true
 eq "drain: no connection breaks" "$(long_status .broken)" 0
