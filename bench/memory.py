@@ -75,25 +75,31 @@ def services():
 
 
 def flows(injector, frames):
-    """What flows leave behind: FLOWS of them to 100 servers, one of which is then deleted."""
+    """What flows leave behind: FLOWS of them to 100 servers, one of which is then deleted, or drained
+    with weight 0."""
     for scheduler, size in ("mh", 4093), ("mhs", 4093), ("mhs", 16381), ("mhs", 65521):
-        load(scheduler, size)
-        rows.service(rows.TCP, scheduler, 100)
-        rows.settle()
-        injector.pass_over(frames.syn(VIP), FLOWS)
-        injector.pass_over(frames.ack(VIP), FLOWS)
-        before, entries, bytes_before = used(), network.entries(), 0
-        if entries:
-            # As above: entries that come now take new memory.
+        figure = {"what": "flows", "scheduler": scheduler, "table_size": size, "flows": FLOWS,
+                  "servers": 100}
+        for change in "deleted", "drained":
+            load(scheduler, size)
+            rows.service(rows.TCP, scheduler, 100)
+            rows.settle()
+            # The first flows take what was allocated before and is not in use.
             injector.pass_over(frames.syn(VIP), FLOWS, FLOWS)
-            bytes_before = (used() - before) / FLOWS
-        network.run("ipvsadm", "-d", *rows.TCP.split(), "-r", f"{server(50)}:80")
-        rows.settle()
-        injector.pass_over(frames.ack(VIP), FLOWS)
-        yield {"memory": {"what": "flows", "scheduler": scheduler, "table_size": size,
-                          "flows": FLOWS, "servers": 100, "entries": entries,
-                          "bytes_per_flow": round(bytes_before, 1),
-                          "entries_one_deleted": min(network.entries(), FLOWS)}}
+            before = used()
+            injector.pass_over(frames.syn(VIP), FLOWS)
+            injector.pass_over(frames.ack(VIP), FLOWS)
+            figure["bytes_per_flow"] = max(0, round((used() - before) / FLOWS, 1))
+            # There are twice as many flows, of which only one half goes on.
+            figure["entries"] = network.entries() // 2
+            if change == "deleted":
+                network.run("ipvsadm", "-d", *rows.TCP.split(), "-r", f"{server(50)}:80")
+            else:
+                rows.drain([50])
+            rows.settle()
+            injector.pass_over(frames.ack(VIP), FLOWS)
+            figure[f"entries_one_{change}"] = min(FLOWS, network.entries())
+        yield {"memory": figure}
 
 
 def figures(injector, frames, _options):

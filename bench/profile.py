@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Says which functions the instructions of a row were in, from what bench/trace.c saw.
 
-    profile.py TRACE FIGURES MODULE
+    profile.py [--json] TRACE FIGURES MODULE
 
 FIGURES is the output of run.py --trace, MODULE an ip_vs_mhs.ko with debug information. Functions
 come in the order in which a packet meets them first. What the compiler inlined into a function of
-the module is listed below it, by the innermost function of the module's own.
+the module is listed below it, by the innermost function of the module's own. With --json, a line
+for each row.
 """
 
 import base64
@@ -18,6 +19,8 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import figures as printed
 
 
 class Symbols:
@@ -151,45 +154,95 @@ def own(stack):
     return next((short(name) for name in stack if not FOREIGN.match(short(name))), short(stack[-1]))
 
 
-def show(row, run, symbols, sections, module):
-    packets = run.windows * row["batch"]
+def by_function(run, symbols):
+    """What was executed of each function, in the order in which a packet meets them."""
     functions = {}
     for at in sorted(run.counts, key=run.order.get):
         name, owner = symbols.of(at)
         function = functions.setdefault((name, owner), Function(name, owner, run.order[at]))
         function.count += run.counts[at]
         function.insns[at] = run.counts[at]
-    # What came with interrupts is no part of a packet's way.
-    shown = [f for f in functions.values() if f.count / packets >= 0.5]
-    names = demangled([f.name for f in shown])
-    total = sum(f.count for f in functions.values()) / packets
+    return list(functions.values())
+
+
+def by_module(functions, packets):
+    """Instructions of a packet by module, most first."""
+    counts = collections.Counter()
+    for function in functions:
+        counts[function.module] += function.count / packets
+    return {name: round(count, 1) for name, count in counts.most_common() if count >= 0.5}
+
+
+def inlined(functions, symbols, sections, module):
+    """For functions of the module: instructions by the innermost function of its own."""
+    stacks = frames(module, sections, [at for function in functions for at in function.insns])
+    names = demangled(
+        sorted({name for stack in stacks.values() for name, _ in stack}
+               | {function.name for function in functions})
+    )
+    result = {}
+    for function in functions:
+        parts = collections.Counter()
+        for at, count in function.insns.items():
+            stack = [names[name] for name, _ in stacks.get(at, [])] or [names[function.name]]
+            parts[own(stack)] += count
+        result[function.name] = parts
+    return result
+
+
+def show(row, run, symbols, sections, module):
+    packets = run.windows * row["batch"]
+    functions = by_function(run, symbols)
+    total = sum(function.count for function in functions) / packets
     print(f"\n{row['name']}: {row['insns']:.0f} instructions a packet; {total:.0f} traced")
-    by_module = collections.Counter()
-    for function in functions.values():
-        by_module[function.module] += function.count / packets
-    print("  ".join(f"{name} {count:.0f}" for name, count in by_module.most_common() if count >= 0.5))
-    ours = [f for f in shown if f.module == "ip_vs_mhs"]
-    inlined = frames(module, sections, [at for f in ours for at in f.insns])
-    inner = demangled(sorted({name for stack in inlined.values() for name, _ in stack}))
+    print("  ".join(f"{name} {n:.0f}" for name, n in by_module(functions, packets).items()))
+    # What came with interrupts is no part of a packet's way.
+    shown = [function for function in functions if function.count / packets >= 0.5]
+    names = demangled([function.name for function in shown])
+    ours = [function for function in shown if function.module == "ip_vs_mhs"]
+    parts = inlined(ours, symbols, sections, module)
     for function in shown:
         where = "" if function.module == "kernel" else f" [{function.module}]"
         print(f"{function.count / packets:8.1f}  {short(names[function.name])}{where}")
-        if function.module != "ip_vs_mhs":
+        if function.module != "ip_vs_mhs" or len(parts[function.name]) == 1:
             continue
-        parts = collections.Counter()
-        for at, count in function.insns.items():
-            stack = [inner[name] for name, _ in inlined.get(at, [])] or [names[function.name]]
-            parts[own(stack)] += count
-        if len(parts) > 1:
-            for name, count in parts.most_common():
-                if count / packets >= 0.5:
-                    print(f"            {count / packets:7.1f}  {name}")
+        for name, count in parts[function.name].most_common():
+            if count / packets >= 0.5:
+                print(f"            {count / packets:7.1f}  {name}")
+
+
+def summary(row, run, symbols, sections, module):
+    packets = run.windows * row["batch"]
+    functions = by_function(run, symbols)
+    ours = [function for function in functions if function.module == "ip_vs_mhs"]
+    parts = collections.Counter()
+    for counts in inlined(ours, symbols, sections, module).values():
+        parts.update(counts)
+    most = sorted(functions, key=lambda function: -function.count)
+    names = demangled([function.name for function in most])
+    print(json.dumps({"functions": {
+        "name": row["name"],
+        "insns": row["insns"],
+        "by_module": by_module(functions, packets),
+        "by_function": {
+            f"{short(names[function.name])} [{function.module}]": round(function.count / packets, 1)
+            for function in most if function.count / packets >= 1
+        },
+        "inlined": {
+            name: round(count / packets, 1)
+            for name, count in parts.most_common() if count / packets >= 1
+        },
+    }}))
 
 
 def main():
-    trace, figures, module = sys.argv[1:]
+    words = sys.argv[1:]
+    say = summary if words[0] == "--json" else show
+    trace, figures, module = words[-3:]
+    if say is summary:
+        print(json.dumps({"kernel": dict(printed.read(figures))["kernel"]}))
     for (row, symbols, sections), run in zip(read_figures(figures), read_trace(trace)):
-        show(row, run, symbols, sections, module)
+        say(row, run, symbols, sections, module)
 
 
 if __name__ == "__main__":

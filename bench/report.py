@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import figures
+import goals
 
 
 def main():
@@ -32,6 +33,7 @@ def main():
             if kind not in ("kernel", "row"):
                 series[kind].append(figure)
     result.update(series)
+    result["goals"] = goals.goals(result)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(out)
 

@@ -44,25 +44,36 @@ class Bench:
         """What packets of LIVE flows cost that came before."""
         self.injector.pass_over(packet, LIVE, first)
         self.injector.pass_over(packet, LIVE, first)
-        return self._row(name, packet, (BATCHES, first, LIVE, BATCH), notes)
+        return self._row(name, packet, (BATCHES, first, LIVE, BATCH), **notes)
 
     def once(self, name, packet, first=0, **notes):
         """What the first packets of flows cost: of WARM + COUNT flows, from `first` on."""
         self.injector.pass_over(packet, WARM, first)
         run = (ONCE_BATCHES, first + WARM, COUNT, ONCE_BATCH)
-        return self._row(name, packet, run, notes)
+        return self._row(name, packet, run, **notes)
 
     def fill(self, packet):
         """Makes entries of the first FILL flows, and waits until their table has grown."""
         self.injector.pass_over(packet, FILL)
         settle()
 
-    def _row(self, name, packet, run, notes):
-        before = network.entries() if "conn_tab_bits" in notes else None
+    def dropped(self, name, packet):
+        """What packets cost that are dropped in LOCAL_IN."""
+        self.injector.drop(True)
+        row = self._row(name, packet, (BATCHES, 0, LIVE, BATCH), leaves=False)
+        self.injector.drop(False)
+        return row
+
+    def _row(self, name, packet, run, leaves=True, **notes):
+        before, left = network.entries_if_loaded(), network.sent()
         with self.injector.traced(name in self.trace):
             counts = self.injector.receive(packet, *run)
+        left = network.sent() - left
+        packets = run[0] * run[-1]
+        if left != (packets if leaves else 0):
+            raise SystemExit(f"error: {name}: of {packets} packets {left} left")
         row = {"name": name, **summary(counts), "batch": run[-1], **notes}
-        if before is not None:
+        if "conn_tab_bits" in notes:
             row["entries"] = [before, network.entries()]
         return row
 
@@ -91,10 +102,7 @@ def settle():
 def forwarding(bench):
     """Without IPVS: what any packet costs."""
     network.unload_ipvs()
-    packet = bench.frames.ack(VIP)
-    bench.injector.drop(True)
-    yield bench.again("localin_drop", packet)
-    bench.injector.drop(False)
+    yield bench.dropped("localin_drop", bench.frames.ack(VIP))
     yield bench.again("forward", bench.frames.ack(server(0)))
     yield bench.again("forward_v6", bench.frames.ack(server(0, v6=True)))
 
@@ -207,6 +215,44 @@ def unstable(bench):
     expect_entries(none)
 
 
+def partly(bench):
+    """One of a hundred servers is drained: every hundredth slot of mhs is unstable."""
+    network.neighbours(0, 100)
+    load_mhs()
+    service(TCP, "mhs", 100)
+    settle()
+    ack = bench.frames.ack(VIP)
+    bench.injector.pass_over(ack, FILL)
+    drain([0])
+    settle()
+    bench.injector.pass_over(ack, FILL)
+    yield bench.again("mhs_partly_unstable_ack", ack, conn_tab_bits=20)
+
+
+def merged(bench):
+    """Every slot of mhs was unstable and has been merged; half of the flows are pinned to the servers
+    that they had before."""
+    timeout = 60
+    load_mhs()
+    network.run("ipvsadm", "--set", *[str(timeout)] * 3)
+    service(TCP, "mhs", 8)
+    settle()
+    ack = bench.frames.ack(VIP)
+    bench.injector.pass_over(ack, 2 * FILL)
+    service(TCP, None, 8, first=8)
+    drain(range(8))
+    settle()
+    for _ in range(3):
+        bench.injector.pass_over(ack, FILL)
+        expect_entries(FILL)
+        time.sleep(timeout / 2)
+    bench.injector.pass_over(ack, FILL)
+    yield bench.again("mhs_merged_pinned_ack", ack, conn_tab_bits=20)
+    # In the same slots, flows that are not pinned.
+    yield bench.again("mhs_merged_ack", ack, FILL, conn_tab_bits=20)
+    expect_entries(FILL)
+
+
 def expect_entries(number):
     """A figure of another path than the one that it is named after is worth nothing."""
     found = network.entries()
@@ -221,9 +267,11 @@ SCENES = [
     stateful("mh", 12),
     stateful("sh", 20),
     stable,
-    read,
     tunnels,
     unstable,
+    partly,
+    merged,
+    read,
 ]
 QUICK = [forwarding, stateful("mh", 20), stable, unstable]
 
