@@ -156,7 +156,7 @@ build_initramfs() {
 	local dir=$1 modules=$kernel/package/usr/lib/modules/$RELEASE module
 	mkdir -p "$dir/fs/bin" "$dir/fs/proc" "$dir/fs/dev" "$dir/fs/disk" "$dir/fs/overlay" "$dir/fs/host"
 	cp "$buildroot/root/usr/bin/busybox" "$dir/fs/bin/"
-	for module in drivers/block/virtio_blk fs/overlayfs/overlay; do
+	for module in drivers/block/virtio_blk drivers/block/brd fs/overlayfs/overlay; do
 		xz -dc "$modules/kernel/$module.ko.xz" >"$dir/fs/${module##*/}.ko"
 	done
 	cat >"$dir/fs/init" <<-'INIT'
@@ -171,7 +171,13 @@ build_initramfs() {
 		insmod /virtio_blk.ko
 		insmod /overlay.ko
 		while [ ! -b /dev/vda ]; do sleep 0.1; done
-		mount -t ext4 -o ro /dev/vda /disk
+		disk=/dev/vda
+		if grep -q mhs.ram /proc/cmdline; then
+			disk=/dev/ram0
+			insmod /brd.ko rd_nr=1 rd_size=$(($(blockdev --getsize64 /dev/vda) / 1024))
+			dd if=/dev/vda of=$disk bs=1M 2>/dev/null
+		fi
+		mount -t ext4 -o ro $disk /disk
 		mount -t tmpfs tmpfs /overlay
 		mkdir /overlay/upper /overlay/work /overlay/root
 		mount -t overlay -o lowerdir=/disk,upperdir=/overlay/upper,workdir=/overlay/work \

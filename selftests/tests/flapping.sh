@@ -129,6 +129,7 @@ while ((SECONDS - began < T * 9 / 2 || late < 3)); do
 	new_flows "$WORK/before" >>"$WORK/$name"
 	now=$(entries)
 	((now <= most)) || most=$now
+	sleep 1
 done
 strays
 echo "# $rounds rounds of 100 connections, $most entries at most"

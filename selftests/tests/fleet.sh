@@ -34,7 +34,7 @@ cat >"$WORK/router.conf" <<-CONF
 	protocol kernel { ipv4 { export all; }; merge paths on; }
 	template bgp balancer {
 		local 10.0.0.5 as 65000;
-		hold time 3;
+		hold time 60;
 		ipv4 { import all; export none; };
 		direct;
 	}
