@@ -70,7 +70,8 @@ class Bench:
             counts = self.injector.receive(packet, *run)
         left = network.sent() - left
         packets = run[0] * run[-1]
-        if left != (packets if leaves else 0):
+        # The device may send a packet or two of its own: IPv6 looks around.
+        if not 0 <= left - (packets if leaves else 0) < 8:
             raise SystemExit(f"error: {name}: of {packets} packets {left} left")
         row = {"name": name, **summary(counts), "batch": run[-1], **notes}
         if "conn_tab_bits" in notes:
@@ -154,6 +155,21 @@ def stable(bench):
     yield bench.again("mhs_stable_syn_v6", frames.syn(VIP6))
     yield bench.again("mhs_stable_ack_v6", frames.ack(VIP6))
     yield bench.again("mhs_stable_icmp", frames.too_big(VIP))
+    expect_entries(0)
+
+
+def express(bench):
+    """Both tables of mhs agree, and packets are taken before they are routed."""
+    load_mhs(express=1)
+    service(TCP, "mhs", 8)
+    service(UDP, "mhs", 8)
+    service(TCP6, "mhs", 8, v6=True)
+    settle()
+    frames = bench.frames
+    yield bench.again("mhs_express_syn", frames.syn(VIP))
+    yield bench.again("mhs_express_ack", frames.ack(VIP))
+    yield bench.again("mhs_express_udp", frames.udp(VIP))
+    yield bench.again("mhs_express_ack_v6", frames.ack(VIP6))
     expect_entries(0)
 
 
@@ -267,13 +283,14 @@ SCENES = [
     stateful("mh", 12),
     stateful("sh", 20),
     stable,
+    express,
     tunnels,
     unstable,
     partly,
     merged,
     read,
 ]
-QUICK = [forwarding, stateful("mh", 20), stable, unstable]
+QUICK = [forwarding, stateful("mh", 20), stable, express, tunnels, unstable]
 
 
 def figures(injector, frames, options):
