@@ -87,6 +87,11 @@ setup() {
 	local n ns
 	trap teardown EXIT
 	modprobe ip_vs
+	# Options for when the module comes, which IPVS loads by itself.
+	if [[ ${EXPRESS-} ]]; then
+		mkdir -p /etc/modprobe.d
+		echo "options ip_vs_mhs express=1" >/etc/modprobe.d/mhs-selftest.conf
+	fi
 	# An earlier test may have had the other one, and its name is in the way of sched_name=mh.
 	[[ ! -d /sys/module/ip_vs_mh ]] || wait_for 20 rmmod ip_vs_mh
 	{
@@ -240,7 +245,7 @@ teardown() {
 		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null
 		ip netns del "$ns"
 	done
-	rm -rf "$WORK"
+	rm -rf "$WORK" /etc/modprobe.d/mhs-selftest.conf
 	# A namespace goes away in the background; then the module is free.
 	if [[ -d /sys/module/ip_vs_mhs ]]; then
 		ok "the module can be unloaded" wait_for 60 rmmod ip_vs_mhs 2>/dev/null

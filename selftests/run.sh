@@ -1,15 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# run.sh [TEST...]: runs all tests, or those named, and prints one KTAP stream.
+# run.sh [TEST...]: runs all tests, or those named, and prints one KTAP stream. express:TEST is a
+# test with express mode on.
 
 cd "$(dirname "$0")" || exit 1
 n=0 failed=0
 echo "KTAP version 1"
 for script in "${@:-tests/*.sh}"; do
 	for file in $script; do
-		[[ -e $file ]] || file=tests/$file.sh
 		name=$(basename "$file" .sh)
+		export EXPRESS=
+		if [[ $name == express:* ]]; then EXPRESS=1; fi
+		[[ -e $file ]] || file=tests/${file#express:}.sh
 		results=$n status=255
 		echo "# $name"
 		while IFS= read -r line; do

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) key: Key,
     /// Percent above its share that a server may get.
     pub(crate) balance: u32,
+    /// Whether packets may be forwarded before they are routed.
+    pub(crate) express: bool,
 }
 
 impl Config {
@@ -43,7 +45,12 @@ impl Config {
             );
             return Err(EINVAL);
         };
-        Ok(Self { size, key, balance })
+        Ok(Self {
+            size,
+            key,
+            balance,
+            express: params.express,
+        })
     }
 }
 

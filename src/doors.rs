@@ -38,6 +38,7 @@ use crate::{
             Kind,
             Proto, //
         },
+        hash::Addr,
         slots::{
             self,
             Word, //
@@ -78,24 +79,18 @@ impl<'a> Arrival<'a> {
     #[inline(always)]
     fn new(
         services: &'a Services,
+        skb: &Skb<'_>,
         flow: Flow,
-        mark: u32,
         rcu: Reader<'a>, //
     ) -> Option<Self> {
         // IPVS never balances what comes from here, see `ip_vs_schedule()`.
         if flow.sport == FTP_DATA {
             return None;
         }
-        let hit = services.find(&flow, mark, rcu)?;
-        let service = hit.service;
-        let svc = service.link.get(rcu)?;
-        let netns = svc.netns();
-        let (flags, settings) = (svc.flags(), netns.settings());
+        let (service, svc) = services.find(&flow, skb.mark(), rcu)?;
+        let (flags, settings) = (svc.flags(), skb.settings());
         if flags.is_persistent() || settings.stateful() {
             service.note_entries();
-            return None;
-        }
-        if services.is_outranked(hit, netns, &flow, mark, rcu) {
             return None;
         }
         let slot = service.slot(flags.hashes_port(), &flow.src, flow.sport);
@@ -158,10 +153,7 @@ impl<'a> Arrival<'a> {
     /// Sends a packet without an entry.
     #[inline(always)]
     fn send(&self, skb: Skb<'_>, server: &Server) -> Verdict {
-        if !server.express.is_open() {
-            return Verdict::ACCEPT;
-        }
-        let Some(dest) = server.express.dest(self.rcu) else {
+        let Some((way, dest)) = server.express.way(self.rcu) else {
             return Verdict::ACCEPT;
         };
         let begins = self.is_new() || self.is_one_packet();
@@ -170,11 +162,8 @@ impl<'a> Arrival<'a> {
         if self.flow.kind == Kind::Error {
             stats.count(Count::IcmpErrors);
         }
-        let header = IpHeader::new(&skb, &self.flow);
-        server
-            .express
-            .send(skb, header, self.rcu)
-            .unwrap_or(Verdict::ACCEPT)
+        let header = IpHeader::without_addrs(&skb, &self.flow);
+        way.send(skb, header)
     }
 
     /// By the new table, in which case IPVS decides about a server that is overloaded.
@@ -190,6 +179,38 @@ impl<'a> Arrival<'a> {
             }
         }
         self.send(skb, server)
+    }
+
+    /// Express mode: what the table alone answers goes straight to the server's next hop. All that
+    /// may need more than that takes the long way.
+    #[inline(always)]
+    fn hasten(&self, skb: Skb<'_>) -> Verdict {
+        if !self.is_settled() || !may_send(&self.flow.src) {
+            return Verdict::ACCEPT;
+        }
+        let server = self.servers.get(self.word.new());
+        let way = server.and_then(|server| Some((server, server.express.next_hop(self.rcu)?)));
+        let Some((server, dest)) = way else {
+            return Verdict::ACCEPT;
+        };
+        let begins = self.is_new() || self.is_one_packet();
+        if begins && dest.is_overloaded() {
+            return Verdict::ACCEPT;
+        }
+        let v6 = matches!(self.flow.dst, Addr::V6(_));
+        let (netns, bytes) = (self.svc.netns(), skb.bytes());
+        let sent = self
+            .service
+            .here()
+            .is_some_and(|routes| dest.forward(netns, routes, skb, v6, self.rcu).is_ok());
+        if !sent {
+            // Perhaps since routes have changed, or it was never looked at.
+            self.service.look_whether_here(self.svc, v6);
+            return Verdict::ACCEPT;
+        }
+        let stats = &self.service.stats;
+        stats.forwarded(self.svc, dest, &server.traffic, bytes, begins);
+        Verdict::STOLEN
     }
 
     /// What the table alone does not answer.
@@ -340,7 +361,7 @@ fn learn_mtu(services: &Services, skb: &mut Skb<'_>, rcu: Reader<'_>) {
     let Some(said) = flow::too_large(&*skb) else {
         return;
     };
-    let Some(arrival) = Arrival::new(services, said.flow, skb.mark(), rcu) else {
+    let Some(arrival) = Arrival::new(services, skb, said.flow, rcu) else {
         return;
     };
     // Only a way that packets of this flow may have taken.
@@ -355,6 +376,16 @@ fn learn_mtu(services: &Services, skb: &mut Skb<'_>, rcu: Reader<'_>) {
     }
 }
 
+/// Whether a packet may come from an address at all; what is sure not to, routing knows to drop.
+#[inline(always)]
+fn may_send(addr: &Addr) -> bool {
+    match addr {
+        Addr::V4([first, ..]) => !matches!(first, 0 | 127 | 224..),
+        // Where it is received such packets are dropped already.
+        Addr::V6(_) => true,
+    }
+}
+
 /// Where a packet of a known flow goes.
 #[inline(always)]
 fn go<'s>(
@@ -363,7 +394,7 @@ fn go<'s>(
     flow: Flow,
     rcu: Reader<'_>,
 ) -> Result<Verdict, Skb<'s>> {
-    match Arrival::new(services, flow, skb.mark(), rcu) {
+    match Arrival::new(services, &skb, flow, rcu) {
         Some(arrival) if arrival.is_settled() => Ok(arrival.send_new(skb)),
         Some(arrival) => Ok(arrival.look_up(skb)),
         None => Err(skb),
@@ -387,6 +418,18 @@ fn go_slowly(services: &Services, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Ve
 }
 
 impl Doors for Services {
+    #[inline(always)]
+    fn hasten(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
+        if !skb.is_candidate() {
+            return Verdict::ACCEPT;
+        }
+        let flow = flow::plain(v6, &skb);
+        match flow.and_then(|flow| Arrival::new(self, &skb, flow, rcu)) {
+            Some(arrival) => arrival.hasten(skb),
+            None => Verdict::ACCEPT,
+        }
+    }
+
     #[inline(always)]
     fn arrive(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict {
         if !skb.is_candidate() {

@@ -8,7 +8,10 @@
 use crate::{
     config::Config,
     ipvs::{
-        hook::Hooks,
+        hook::{
+            Door,
+            Hooks, //
+        },
         netns::Netns,
         rcu::{
             RcuArc,
@@ -69,25 +72,6 @@ impl Key {
         }
     }
 
-    /// Not secret: only addresses of this host get here, and those its owner chose.
-    #[inline(always)]
-    fn hash(&self) -> usize {
-        let word = match *self {
-            Self::Addr { addr, proto, port } => {
-                let addr = match addr {
-                    Addr::V4(a) => u64::from(u32::from_le_bytes(a)),
-                    Addr::V6(a) => {
-                        let a = u128::from_le_bytes(a);
-                        a as u64 ^ (a >> 64) as u64
-                    }
-                };
-                addr ^ (u64::from(port) << 40) ^ (u64::from(proto) << 56)
-            }
-            Self::Mark { mark, v6 } => u64::from(mark) << 1 | u64::from(v6),
-        };
-        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
-    }
-
     fn is_v6(&self) -> bool {
         match *self {
             Self::Addr { addr, .. } => matches!(addr, Addr::V6(_)),
@@ -104,7 +88,47 @@ impl Key {
     }
 }
 
-struct Bucket(KVec<(Key, RcuArc<Service>)>);
+/// A [`Key`] in the form that is compared fastest; another one for each key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    bits: u128,
+    /// From the lowest bit on: port (16), protocol (16), what kind of key it is.
+    rest: u64,
+}
+
+impl Packed {
+    #[inline(always)]
+    fn new(key: &Key) -> Self {
+        match key {
+            Key::Addr { addr, proto, port } => Self::addr(addr, *proto, *port),
+            Key::Mark { mark, v6 } => Self::mark(*mark, *v6),
+        }
+    }
+
+    #[inline(always)]
+    fn addr(addr: &Addr, proto: u16, port: u16) -> Self {
+        let (v6, bits) = addr.to_bits();
+        let rest = u64::from(port) | u64::from(proto) << 16 | u64::from(v6) << 32;
+        Self { bits, rest }
+    }
+
+    #[inline(always)]
+    fn mark(mark: u32, v6: bool) -> Self {
+        Self {
+            bits: u128::from(mark),
+            rest: 2 << 32 | u64::from(v6) << 32,
+        }
+    }
+
+    /// Not secret: only addresses of this host get here, and those its owner chose.
+    #[inline(always)]
+    fn hash(&self) -> usize {
+        let word = self.bits as u64 ^ (self.bits >> 64) as u64 ^ self.rest << 40;
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    }
+}
+
+struct Bucket(KVec<(Packed, RcuArc<Service>)>);
 
 struct Table {
     buckets: KVVec<RcuCell<Bucket>>,
@@ -119,27 +143,12 @@ impl Table {
         Ok(Self { buckets })
     }
 
-    #[inline]
-    fn bucket(&self, key: &Key) -> Option<&RcuCell<Bucket>> {
+    #[inline(always)]
+    fn bucket(&self, key: Packed) -> Option<&RcuCell<Bucket>> {
         // The number of buckets is a power of two.
         self.buckets
             .get(key.hash() & self.buckets.len().wrapping_sub(1))
     }
-}
-
-/// How a service was found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    Mark,
-    Port,
-    AnyPort,
-}
-
-/// A service that was found for a packet.
-#[derive(Clone, Copy)]
-pub(crate) struct Hit<'a> {
-    pub(crate) service: &'a Service,
-    by: By,
 }
 
 /// The services of a namespace.
@@ -174,77 +183,74 @@ impl Services {
     }
 
     #[inline(always)]
-    fn look<'a>(&self, key: &Key, rcu: Reader<'a>) -> Option<&'a Service> {
+    fn look<'a>(&self, key: Packed, rcu: Reader<'a>) -> Option<&'a Service> {
         let bucket = self.table.read(rcu)?.bucket(key)?.read(rcu)?;
         bucket
             .0
             .iter()
-            .find(|(of, _)| of == key)
+            .find(|(of, _)| *of == key)
             .map(|(_, service)| &**service)
     }
 
-    /// The service of ours that a packet is for; but see [`Services::is_outranked`].
+    /// The service of ours that a packet is for, unless IPVS prefers one that is not here because
+    /// it has another scheduler.
     #[inline(always)]
-    pub(crate) fn find<'a>(&'a self, flow: &Flow, mark: u32, rcu: Reader<'a>) -> Option<Hit<'a>> {
+    pub(crate) fn find<'a>(
+        &'a self,
+        flow: &Flow,
+        mark: u32,
+        rcu: Reader<'a>,
+    ) -> Option<(&'a Service, &'a Svc)> {
         let v6 = matches!(flow.dst, Addr::V6(_));
+        let to = |port| Packed::addr(&flow.dst, flow.proto as u16, port);
         if mark != 0 && Self::count(&self.by_mark, v6) != 0 {
-            if let Some(service) = self.look(&Key::Mark { mark, v6 }, rcu) {
-                let by = By::Mark;
-                return Some(Hit { service, by });
+            if let Some(service) = self.look(Packed::mark(mark, v6), rcu) {
+                return Some((service, service.link.get(rcu)?));
             }
         }
-        let key = |port| Key::Addr {
-            addr: flow.dst,
-            proto: flow.proto as u16,
-            port,
-        };
-        if let Some(service) = self.look(&key(flow.dport), rcu) {
-            let by = By::Port;
-            return Some(Hit { service, by });
+        if let Some(service) = self.look(to(flow.dport), rcu) {
+            let svc = service.link.get(rcu)?;
+            if mark != 0 && self.has_others(svc.netns(), v6, true) {
+                let other = Self::outranks(svc.netns(), to(flow.dport), mark, false, rcu);
+                return (!other).then_some((service, svc));
+            }
+            return Some((service, svc));
         }
         if self.any_port.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let by = By::AnyPort;
-        self.look(&key(0), rcu).map(|service| Hit { service, by })
+        let service = self.look(to(0), rcu)?;
+        let svc = service.link.get(rcu)?;
+        let others = mark != 0 && self.has_others(svc.netns(), v6, true)
+            || self.has_others(svc.netns(), v6, false);
+        let other = others && Self::outranks(svc.netns(), to(flow.dport), mark, true, rcu);
+        (!other).then_some((service, svc))
+    }
+
+    /// Whether there are services that are not here.
+    fn has_others(&self, netns: &Netns, v6: bool, by_mark: bool) -> bool {
+        let ours = if by_mark {
+            &self.by_mark
+        } else {
+            &self.by_addr
+        };
+        netns.services(v6, by_mark) > Self::count(ours, v6)
+    }
+
+    /// Whether a service by `mark`, or to one that takes any port a closer one, is in IPVS's own
+    /// table.
+    #[cold]
+    #[inline(never)]
+    fn outranks(netns: &Netns, to: Packed, mark: u32, any_port: bool, rcu: Reader<'_>) -> bool {
+        let addr = Addr::from_bits(to.rest >> 32 & 1 != 0, to.bits);
+        let (port, proto) = (to.rest as u16, (to.rest >> 16) as u16);
+        netns.prefers(&addr, proto, port, mark, any_port, rcu)
     }
 
     #[inline]
     fn count(counts: &[AtomicU32; 2], v6: bool) -> u32 {
         let [v4_count, v6_count] = counts;
         if v6 { v6_count } else { v4_count }.load(Ordering::Relaxed)
-    }
-
-    /// Whether IPVS prefers a service that is not here, because it has another scheduler, to the
-    /// one that was found.
-    #[inline(always)]
-    pub(crate) fn is_outranked(
-        &self,
-        hit: Hit<'_>,
-        netns: &Netns,
-        flow: &Flow,
-        mark: u32,
-        rcu: Reader<'_>,
-    ) -> bool {
-        let v6 = matches!(flow.dst, Addr::V6(_));
-        let others = |by_mark| {
-            let ours = if by_mark {
-                &self.by_mark
-            } else {
-                &self.by_addr
-            };
-            netns.services(v6, by_mark) > Self::count(ours, v6)
-        };
-        let any_port = hit.by == By::AnyPort;
-        match hit.by {
-            By::Mark => false,
-            By::Port if mark == 0 => false,
-            By::Port => others(true) && netns.prefers(flow, mark, any_port, rcu),
-            By::AnyPort => {
-                (mark != 0 && others(true) || others(false))
-                    && netns.prefers(flow, mark, any_port, rcu)
-            }
-        }
     }
 
     /// Whether any entry may have arrived from another balancer, rather than been made here.
@@ -303,21 +309,28 @@ struct Entry {
     services: RcuArc<Services>,
     table: RcuArc<Table>,
     all: KVVec<(Key, RcuArc<Service>)>,
-    _hooks: Hooks<Services>,
+    _arrive: Hooks<Services>,
+    _hasten: Option<Hooks<Services>>,
 }
 
 impl Entry {
-    fn new(netns: &Netns) -> Result<Self> {
+    fn new(netns: &Netns, config: &Config) -> Result<Self> {
         let table = RcuArc::new(Table::new(16)?, GFP_KERNEL)?;
         let services = RcuArc::pin_init(Services::new(), GFP_KERNEL)?;
         services.table.replace(Some(table.clone()));
-        let hooks = Hooks::register(netns, services.clone())?;
+        let register = |door| Hooks::register(netns, door, services.clone());
+        let arrive = register(Door::Arrive)?;
+        let hasten = match config.express {
+            true => Some(register(Door::Hasten)?),
+            false => None,
+        };
         services.work.start(services.clone());
         services.work.arm(WATCH);
         Ok(Self {
             netns: id(netns),
             all: KVVec::new(),
-            _hooks: hooks,
+            _arrive: arrive,
+            _hasten: hasten,
             services,
             table,
         })
@@ -325,11 +338,12 @@ impl Entry {
 
     /// The bucket of `key` in `table` as it should be.
     fn bucket(&self, table: &Table, key: &Key) -> Result<Option<RcuArc<Bucket>>> {
-        let place = table.bucket(key).map(core::ptr::from_ref);
+        let place = table.bucket(Packed::new(key)).map(core::ptr::from_ref);
         let mut bucket = KVec::new();
         for (other, service) in self.all.iter() {
+            let other = Packed::new(other);
             if table.bucket(other).map(core::ptr::from_ref) == place {
-                bucket.push((*other, service.clone()), GFP_KERNEL)?;
+                bucket.push((other, service.clone()), GFP_KERNEL)?;
             }
         }
         if bucket.is_empty() {
@@ -341,7 +355,7 @@ impl Entry {
     /// Publishes what `all` says of the bucket of `key`.
     fn publish(&self, key: &Key) -> Result {
         let bucket = self.bucket(&self.table, key)?;
-        if let Some(cell) = self.table.bucket(key) {
+        if let Some(cell) = self.table.bucket(Packed::new(key)) {
             cell.replace(bucket);
         }
         Ok(())
@@ -352,7 +366,7 @@ impl Entry {
         let size = (self.all.len() * 2).next_power_of_two();
         let table = RcuArc::new(Table::new(size)?, GFP_KERNEL)?;
         for (key, _) in self.all.iter() {
-            if let Some(cell) = table.bucket(key) {
+            if let Some(cell) = table.bucket(Packed::new(key)) {
                 cell.replace(self.bucket(&table, key)?);
             }
         }
@@ -424,7 +438,7 @@ impl Registry {
         if let Some(entry) = entries.iter_mut().find(|entry| entry.netns == id(netns)) {
             return entry.add(key, service);
         }
-        let mut entry = Entry::new(netns)?;
+        let mut entry = Entry::new(netns, &self.config)?;
         entry.add(key, service)?;
         entries.push(entry, GFP_KERNEL)?;
         Ok(())

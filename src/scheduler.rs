@@ -210,7 +210,7 @@ fn fall_back<'a>(
     port: u16,
     rcu: Reader<'a>,
 ) -> Option<&'a Dest> {
-    let first = hash::client(&service.key, client, Some(port));
+    let first = hash::client(hash::State::new(&service.key), client, Some(port));
     (1..=u64::from(service.size())).find_map(|step| {
         let hash = hash::siphash24(&service.key, &(first ^ step).to_le_bytes());
         let word: Word = slots::load(&service.words, hash::slot(hash, service.size()))?;

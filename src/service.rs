@@ -229,7 +229,7 @@ impl Writer {
 pub(crate) struct Service {
     // What every packet reads comes first and together.
     pub(crate) link: SvcLink,
-    pub(crate) key: Key,
+    start: hash::State,
     pub(crate) words: KVVec<AtomicU32>,
     pub(crate) marks: KVVec<AtomicU8>,
     pub(crate) stats: Stats,
@@ -238,8 +238,12 @@ pub(crate) struct Service {
     /// When a packet last went to IPVS because all of them have to, in ticks, or a little before; 0
     /// for never, or so long ago that no entry of that time is left.
     entries: AtomicU64,
-    // What only changes touch.
+    /// Express mode: of when is the answer whether the virtual address is of this host
+    /// ([`crate::ipvs::netns::Netns::routes`]), and the answer.
+    local: AtomicU64,
     size: u32,
+    // What only changes touch.
+    pub(crate) key: Key,
     balance: u32,
     protocol: u16,
     shown: AtomicBool,
@@ -250,6 +254,9 @@ pub(crate) struct Service {
     #[pin]
     work: DelayedWork<Service>,
 }
+
+/// Of [`Service::local`]: the virtual address is of this host.
+const LOCAL: u64 = 1 << 32;
 
 /// Ticks that a writer may take: what packets do meanwhile is later than its `now`.
 const MARGIN: u64 = time::HZ / 10;
@@ -299,6 +306,7 @@ impl Service {
         let service = RcuArc::pin_init(
             try_pin_init!(Self {
                 link,
+                start: hash::State::new(&config.key),
                 key: config.key,
                 words,
                 marks,
@@ -306,6 +314,7 @@ impl Service {
                 servers: RcuCell::empty(),
                 clock: AtomicU32::new(Coarse::for_timeout(timeouts.session).shift()),
                 entries: AtomicU64::new(0),
+                local: AtomicU64::new(!LOCAL),
                 size,
                 balance: config.balance,
                 protocol: svc.protocol(),
@@ -327,14 +336,48 @@ impl Service {
         self.servers.read(rcu)
     }
 
+    /// Not inlined, or the way of packets whose port does not count would be longer, too; and by
+    /// the bits of the address, or their addresses would have to be in memory.
+    #[inline(never)]
+    fn hash_with_port(&self, (v6, bits): (bool, u128), port: u16) -> u64 {
+        hash::client(self.start, &Addr::from_bits(v6, bits), Some(port))
+    }
+
     /// The slot of a client, which counts as used from now.
     #[inline(always)]
     pub(crate) fn slot(&self, with_port: bool, client: &Addr, port: u16) -> u32 {
-        let port = with_port.then_some(port);
-        let slot = hash::slot(hash::client(&self.key, client, port), self.size);
+        let hash = match with_port {
+            false => hash::client(self.start, client, None),
+            true => self.hash_with_port(client.to_bits(), port),
+        };
+        let slot = hash::slot(hash, self.size);
         let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
         slots::touch(&self.marks, slot, clock.mark(time::jiffies()));
         slot
+    }
+
+    /// If packets to the virtual address are for this host: of which routes this is true
+    /// ([`crate::ipvs::netns::Netns::routes`]). They may have changed; then [`Service::look_whether_here`].
+    #[inline(always)]
+    pub(crate) fn here(&self) -> Option<u32> {
+        let local = self.local.load(Ordering::Relaxed);
+        (local & LOCAL != 0).then_some(local as u32)
+    }
+
+    /// Looks whether packets to the virtual address are for this host, if routes have changed.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn look_whether_here(&self, svc: &Svc, v6: bool) {
+        // Read before the look-up: a change in between makes the answer one of before.
+        let routes = svc.netns().routes(v6);
+        if self.local.load(Ordering::Relaxed) & !LOCAL != u64::from(routes) {
+            let local = match svc.netns().is_local(&svc.addr()) {
+                true => LOCAL,
+                false => 0,
+            };
+            self.local
+                .store(u64::from(routes) | local, Ordering::Relaxed);
+        }
     }
 
     /// Whether packets can find the service. Changes under the service mutex only.

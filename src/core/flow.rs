@@ -131,7 +131,7 @@ pub fn plain<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
         (src, dst, head[6], 40)
     } else {
         let head: &[u8; 20] = packet.view(0)?;
-        if head[0] != 0x45 || u16::from_be_bytes([head[6], head[7]]) & 0x3fff != 0 {
+        if head[0] != 0x45 || u16::from_ne_bytes([head[6], head[7]]) & 0x3fffu16.to_be() != 0 {
             return None;
         }
         let src = Addr::V4([head[12], head[13], head[14], head[15]]);
@@ -164,13 +164,13 @@ pub fn plain<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
 
 #[inline]
 fn tcp_kind(flags: u8) -> Kind {
-    let (syn, rst, ack) = (flags & 2 != 0, flags & 4 != 0, flags & 16 != 0);
-    if rst {
-        Kind::Abort
-    } else if syn && !ack {
-        Kind::New
-    } else {
-        Kind::Other
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+    match flags & (SYN | RST | ACK) {
+        SYN => Kind::New,
+        flags if flags & RST != 0 => Kind::Abort,
+        _ => Kind::Other,
     }
 }
 

@@ -13,6 +13,25 @@ pub enum Addr {
     V6([u8; 16]),
 }
 
+impl Addr {
+    /// Whether it is IPv6, and its bytes as a little-endian number.
+    #[inline(always)]
+    pub fn to_bits(self) -> (bool, u128) {
+        match self {
+            Self::V4(a) => (false, u128::from(u32::from_le_bytes(a))),
+            Self::V6(a) => (true, u128::from_le_bytes(a)),
+        }
+    }
+
+    /// The address of what [`Addr::to_bits`] returned.
+    pub fn from_bits(v6: bool, bits: u128) -> Self {
+        match v6 {
+            false => Self::V4((bits as u32).to_le_bytes()),
+            true => Self::V6(bits.to_le_bytes()),
+        }
+    }
+}
+
 /// A SipHash key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
@@ -53,12 +72,13 @@ impl Key {
     }
 }
 
-/// The four words that a message is mixed into.
-struct State([u64; 4]);
+/// The four words that a message is mixed into; before that, what the key makes of them.
+#[derive(Clone, Copy)]
+pub struct State([u64; 4]);
 
 impl State {
-    #[inline(always)]
-    fn new(key: &Key) -> Self {
+    /// The words before any message.
+    pub fn new(key: &Key) -> Self {
         Self([
             key.k0 ^ 0x736f_6d65_7073_6575,
             key.k1 ^ 0x646f_7261_6e64_6f6d,
@@ -120,11 +140,10 @@ pub fn siphash24(key: &Key, data: &[u8]) -> u64 {
 
 /// Hash of a client: its address, followed by its port in network order if there is one.
 ///
-/// The same value as [`siphash24`] over those bytes, for the packet path: no loop, one block for
-/// IPv4 and three for IPv6.
+/// The same value as [`siphash24`] over those bytes, for the packet path: the key is mixed in
+/// already, no loop, one block for IPv4 and three for IPv6.
 #[inline(always)]
-pub fn client(key: &Key, addr: &Addr, port: Option<u16>) -> u64 {
-    let mut state = State::new(key);
+pub fn client(mut state: State, addr: &Addr, port: Option<u16>) -> u64 {
     let (tail, len) = match addr {
         Addr::V4(a) => (u64::from(u32::from_le_bytes(*a)), 4),
         Addr::V6(a) => {

@@ -137,9 +137,7 @@ impl Coarse {
 
     /// A clock from what [`Coarse::shift`] returned.
     pub fn from_shift(shift: u32) -> Self {
-        Self {
-            shift: shift.min(63),
-        }
+        Self { shift }
     }
 
     /// The binary logarithm of the ticks between two marks.

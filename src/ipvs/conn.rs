@@ -181,7 +181,7 @@ unsafe fn transmit<'a>(
         return Err(skb);
     };
     dest.count(svc, skb.bytes(), flow.kind == Kind::New);
-    let mut header = IpHeader::new(&skb, flow);
+    let mut header = IpHeader::without_addrs(&skb, flow);
     // SAFETY: `pp` belongs to `pd`; the packet is ours to give away, and so is the reference.
     unsafe {
         if let Some(transition) = (*pp).state_transition {

@@ -181,31 +181,61 @@ impl Express {
         unsafe { (*self.conn.get()).packet_xmit.is_some() }
     }
 
-    /// Sends a packet. If the way is closed the packet comes back.
+    /// The way for a packet and the server where it ends, unless the way is closed.
     #[inline]
-    pub(crate) fn send<'a>(
-        &self,
-        skb: Skb<'a>,
-        mut header: IpHeader,
-        rcu: Reader<'_>,
-    ) -> Result<Verdict, Skb<'a>> {
+    pub(crate) fn way<'a>(&'a self, rcu: Reader<'a>) -> Option<(Way<'a>, &'a Dest)> {
         // SAFETY: By the type invariants `conn` is initialised and never changed.
-        let xmit = unsafe { (*self.conn.get()).packet_xmit };
-        let (Some(xmit), Some(_)) = (xmit, self.dest(rcu)) else {
-            return Err(skb);
-        };
-        // SAFETY: The packet is ours to give away; `conn` is an image of an entry, which this kind
-        // of transmitter only reads; its server is valid, as was just seen; the protocol is not
-        // looked at.
+        let xmit = unsafe { (*self.conn.get()).packet_xmit }?;
+        let dest = self.dest(rcu)?;
+        let conn = &self.conn;
+        // INVARIANT: They belong together; the server is valid, as was just seen.
+        Some((Way { xmit, conn }, dest))
+    }
+
+    /// The server, if packets may be sent to its next hop at once.
+    #[inline(always)]
+    pub(crate) fn next_hop<'a>(&'a self, rcu: Reader<'a>) -> Option<&'a Dest> {
+        match self.method {
+            Method::Direct => self.dest(rcu),
+            _ => None,
+        }
+    }
+}
+
+/// A transmitter, and what it needs.
+///
+/// # Invariants
+///
+/// `conn` is an image of an entry with this transmitter, for a server that is valid for `'a`.
+pub(crate) struct Way<'a> {
+    xmit: Transmitter,
+    conn: &'a Opaque<bindings::ip_vs_conn>,
+}
+
+/// `packet_xmit` of an entry.
+type Transmitter = unsafe extern "C" fn(
+    *mut bindings::sk_buff,
+    *mut bindings::ip_vs_conn,
+    *mut bindings::ip_vs_protocol,
+    *mut bindings::ip_vs_iphdr,
+) -> core::ffi::c_int;
+
+impl Way<'_> {
+    /// Sends a packet.
+    #[inline]
+    pub(crate) fn send(self, skb: Skb<'_>, mut header: IpHeader) -> Verdict {
+        // SAFETY: The packet is ours to give away; by the type invariants `conn` is an image of an
+        // entry, which this kind of transmitter only reads, and its server is valid; the protocol
+        // is not looked at.
         let verdict = unsafe {
-            xmit(
+            (self.xmit)(
                 skb.into_raw(),
                 self.conn.get(),
                 ptr::null_mut(),
                 &mut header.0,
             )
         };
-        Ok(Verdict::from_raw(verdict as u32))
+        Verdict::from_raw(verdict as u32)
     }
 }
 

@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "helpers.h"
 
-u32 mhs_ipvs_settings(struct netns_ipvs *ipvs)
+u8 mhs_ipvs_settings(struct netns_ipvs *ipvs)
 {
-	int sync = READ_ONCE(ipvs->sync_state);
-	u32 settings = 0;
-
-	if (ip_vs_conntrack_enabled(ipvs))
-		settings |= MHS_IPVS_CONNTRACK;
-	if (READ_ONCE(ipvs->drop_rate))
-		settings |= MHS_IPVS_DROPS;
-	if (likely(!sync))
-		return settings;
-	if (sysctl_backup_only(ipvs))
-		settings |= MHS_IPVS_BACKUP_ONLY;
-	if (sync & IP_VS_STATE_BACKUP)
-		settings |= MHS_IPVS_SYNC_BACKUP;
-	if (sync & IP_VS_STATE_MASTER)
-		settings |= MHS_IPVS_SYNC_MASTER;
-	return settings;
+	return mhs_settings(ipvs);
 }
 
 bool mhs_ipvs_expire_nodest(struct netns_ipvs *ipvs)
@@ -86,15 +71,20 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 	return false;
 }
 
-/* In one go, since each call costs as much as what it is for. */
-struct mhs_skb_look mhs_skb_look(const struct sk_buff *skb)
+/* A candidate is what ip_vs_in_hook() would look at. */
+u64 mhs_skb_look(const struct sk_buff *skb, const struct net *net)
 {
-	return (struct mhs_skb_look) {
-		.mark = skb->mark,
-		.network = skb_network_offset(skb),
-		.candidate = !skb->ipvs_property &&
-			     skb->pkt_type == PACKET_HOST && skb_dst(skb),
-	};
+	struct netns_ipvs *ipvs = READ_ONCE(net->ipvs);
+
+	if (!ipvs || skb->ipvs_property || skb->pkt_type != PACKET_HOST ||
+	    !skb_dst(skb))
+		return 0;
+	return mhs_look(skb, ipvs);
+}
+
+u16 mhs_skb_network(const struct sk_buff *skb)
+{
+	return skb_network_offset(skb);
 }
 
 /* As ip_vs_in_icmp() does for tunnels; @skb is as before afterwards. */

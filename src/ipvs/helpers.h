@@ -23,9 +23,10 @@
 #define MHS_IPVS_SYNC_MASTER	0x8	/* a sync daemon sends entries */
 #define MHS_IPVS_DROPS		0x10	/* net.ipv4.vs.drop_packet at work */
 
-/* Just before IPVS in LOCAL_IN. */
+/* Just before IPVS in LOCAL_IN, and before everything else in PRE_ROUTING. */
 enum mhs_door {
 	MHS_DOOR = NF_IP_PRI_NAT_SRC - 3,
+	MHS_DOOR_EXPRESS = NF_IP_PRI_FIRST,
 };
 
 /* Load options, see params.c. */
@@ -33,8 +34,9 @@ extern unsigned int mhs_table_size;
 extern char mhs_hash_key[64];
 extern unsigned int mhs_balance;
 extern char mhs_sched_name[64];
+extern bool mhs_express;
 
-u32 mhs_ipvs_settings(struct netns_ipvs *ipvs);
+u8 mhs_ipvs_settings(struct netns_ipvs *ipvs);
 bool mhs_ipvs_expire_nodest(struct netns_ipvs *ipvs);
 int mhs_ipvs_conn_count(struct netns_ipvs *ipvs);
 bool mhs_ipvs_conn_full(struct netns_ipvs *ipvs);
@@ -43,16 +45,59 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 		      const union nf_inet_addr *addr, __be16 port,
 		      bool any_port);
 
-/* What is to be known of a packet before its headers are looked at. */
-struct mhs_skb_look {
-	u32 mark;
-	u16 network;	/* offset of the IP header */
-	bool candidate;	/* what ip_vs_in_hook() asks for */
+static inline u8 mhs_settings(struct netns_ipvs *ipvs)
+{
+	int sync = READ_ONCE(ipvs->sync_state);
+	int drops = READ_ONCE(ipvs->drop_rate);
+	int conntrack = ip_vs_conntrack_enabled(ipvs);
+	u8 settings = 0;
+
+	if (likely(!(sync | drops | conntrack)))
+		return 0;
+	if (conntrack)
+		settings |= MHS_IPVS_CONNTRACK;
+	if (drops)
+		settings |= MHS_IPVS_DROPS;
+	if (sync && sysctl_backup_only(ipvs))
+		settings |= MHS_IPVS_BACKUP_ONLY;
+	if (sync & IP_VS_STATE_BACKUP)
+		settings |= MHS_IPVS_SYNC_BACKUP;
+	if (sync & IP_VS_STATE_MASTER)
+		settings |= MHS_IPVS_SYNC_MASTER;
+	return settings;
+}
+
+/*
+ * What is to be known of a packet before its headers are looked at, in one word,
+ * since each call costs as much as what it is for: the mark, and from these bits
+ * on the offset of the IP header (16), MHS_IPVS_* of its namespace (8), and
+ * whether it is a candidate at all (1). 0 if it is none.
+ */
+enum mhs_look_bits {
+	MHS_LOOK_NETWORK	= 32,
+	MHS_LOOK_SETTINGS	= 48,
+	MHS_LOOK_CANDIDATE	= 63,
 };
 
-struct mhs_skb_look mhs_skb_look(const struct sk_buff *skb);
+static inline u64 mhs_look(const struct sk_buff *skb,
+			   struct netns_ipvs *ipvs)
+{
+	return 1ULL << MHS_LOOK_CANDIDATE |
+	       (u64)mhs_settings(ipvs) << MHS_LOOK_SETTINGS |
+	       (u64)(u16)skb_network_offset(skb) << MHS_LOOK_NETWORK |
+	       skb->mark;
+}
+
+u64 mhs_skb_look(const struct sk_buff *skb, const struct net *net);
+u64 mhs_skb_look_early(const struct sk_buff *skb, const struct net *net);
+u16 mhs_skb_network(const struct sk_buff *skb);
 void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
 		       unsigned int offset, u32 mtu);
+
+u32 mhs_net_routes(const struct net *net, bool v6);
+bool mhs_net_is_local(struct net *net, bool v6, const union nf_inet_addr *addr);
+bool mhs_forward(struct sk_buff *skb, const struct ip_vs_dest *dest,
+		 const struct net *net, u32 routes, bool v6);
 
 void mhs_dest_hold(struct ip_vs_dest *dest);
 void mhs_dest_put(struct ip_vs_dest *dest);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The door: a netfilter hook in LOCAL_IN, just before IPVS.
+//! The doors: a netfilter hook in LOCAL_IN, just before IPVS, and one in PRE_ROUTING for express
+//! mode.
 //!
 //! C header: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h)
 
@@ -27,13 +28,19 @@ impl Verdict {
     /// It goes on its way through the stack.
     pub(crate) const ACCEPT: Self = Self(bindings::NF_ACCEPT);
 
+    /// It was taken.
+    pub(crate) const STOLEN: Self = Self(bindings::NF_STOLEN);
+
     pub(super) fn from_raw(verdict: u32) -> Self {
         Self(verdict)
     }
 }
 
-/// Who stands at the door.
+/// Who stands at the doors.
 pub(crate) trait Doors: Send + Sync + 'static {
+    /// A packet that comes straight from a device, neither routed nor tracked.
+    fn hasten(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
+
     /// A packet for this host that IPVS has not seen yet.
     fn arrive(&self, skb: Skb<'_>, v6: bool, rcu: Reader<'_>) -> Verdict;
 }
@@ -44,22 +51,49 @@ pub(crate) trait Doors: Send + Sync + 'static {
 unsafe extern "C" fn arrive<T: Doors, const V6: bool>(
     private: *mut c_void,
     skb: *mut bindings::sk_buff,
-    _state: *const bindings::nf_hook_state,
+    state: *const bindings::nf_hook_state,
 ) -> u32 {
     // SAFETY: Netfilter runs hooks in a critical section; the door was referenced by `Hooks` when
-    // it began, or the hook would not have been found; the packet is valid.
+    // it began, or the hook would not have been found; the packet is valid, and so is the
+    // namespace that netfilter says it is in.
     unsafe {
         let rcu = Reader::assume();
         RcuArc::<T>::borrow_raw(private, rcu)
-            .arrive(Skb::from_raw(skb), V6, rcu)
+            .arrive(Skb::from_hook(skb, (*state).net), V6, rcu)
             .0
     }
 }
 
+/// # Safety
+///
+/// Only for netfilter, with `T` behind `private`.
+unsafe extern "C" fn hasten<T: Doors, const V6: bool>(
+    private: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> u32 {
+    // SAFETY: As in `arrive()`.
+    unsafe {
+        let rcu = Reader::assume();
+        RcuArc::<T>::borrow_raw(private, rcu)
+            .hasten(Skb::from_device(skb, (*state).net), V6, rcu)
+            .0
+    }
+}
+
+/// Which door.
+#[derive(Clone, Copy)]
+pub(crate) enum Door {
+    /// Just before IPVS, as [`Doors::arrive`] says.
+    Arrive,
+    /// Before everything else, as [`Doors::hasten`] says.
+    Hasten,
+}
+
 const COUNT: usize = 2;
 
-/// The hooks of one namespace; dropping it takes them away. Packets in flight may still be at the
-/// door for a grace period.
+/// A door of one namespace; dropping it takes it away. Packets in flight may still be there for a
+/// grace period.
 ///
 /// # Invariants
 ///
@@ -75,26 +109,41 @@ pub(crate) struct Hooks<T: Doors> {
 unsafe impl<T: Doors> Send for Hooks<T> {}
 
 impl<T: Doors> Hooks<T> {
-    /// Opens the door, for IPv4 and IPv6.
-    pub(crate) fn register(netns: &Netns, doors: RcuArc<T>) -> Result<Self> {
+    /// Opens a door, for IPv4 and IPv6.
+    pub(crate) fn register(netns: &Netns, door: Door, doors: RcuArc<T>) -> Result<Self> {
         // SAFETY: The structure consists of numbers, pointers that may be null and an optional
         // function, for all of which zero is a value.
         let blank: bindings::nf_hook_ops = unsafe { MaybeUninit::zeroed().assume_init() };
         // The priorities of IPv6 have the same values as those of IPv4.
+        let (hooknum, priority) = match door {
+            Door::Arrive => (
+                bindings::nf_inet_hooks_NF_INET_LOCAL_IN,
+                bindings::mhs_door_MHS_DOOR,
+            ),
+            Door::Hasten => (
+                bindings::nf_inet_hooks_NF_INET_PRE_ROUTING,
+                bindings::mhs_door_MHS_DOOR_EXPRESS,
+            ),
+        };
         let op = |hook: bindings::nf_hookfn, pf: u32| bindings::nf_hook_ops {
             hook,
             pf: pf as u8,
-            hooknum: bindings::nf_inet_hooks_NF_INET_LOCAL_IN,
-            priority: bindings::mhs_door_MHS_DOOR as i32,
+            hooknum,
+            priority,
             ..blank
         };
-        let mut ops = KBox::new(
-            [
-                op(Some(arrive::<T, false>), bindings::NFPROTO_IPV4),
-                op(Some(arrive::<T, true>), bindings::NFPROTO_IPV6),
+        let (v4, v6) = (bindings::NFPROTO_IPV4, bindings::NFPROTO_IPV6);
+        let ops = match door {
+            Door::Arrive => [
+                op(Some(arrive::<T, false>), v4),
+                op(Some(arrive::<T, true>), v6),
             ],
-            GFP_KERNEL,
-        )?;
+            Door::Hasten => [
+                op(Some(hasten::<T, false>), v4),
+                op(Some(hasten::<T, true>), v6),
+            ],
+        };
+        let mut ops = KBox::new(ops, GFP_KERNEL)?;
         let mut hooks = Self {
             net: netns.net(),
             doors: doors.into_raw(),

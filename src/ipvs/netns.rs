@@ -9,10 +9,7 @@ use super::{
     rcu::Reader,
     skb, //
 };
-use crate::pure::{
-    flow::Flow,
-    hash::Addr, //
-};
+use crate::pure::hash::Addr;
 use core::ffi::c_int;
 use kernel::types::Opaque;
 
@@ -42,28 +39,32 @@ impl Timeouts {
 
 /// The settings that decide whether packets may be forwarded without an entry.
 #[derive(Clone, Copy)]
-pub(crate) struct Settings(u32);
+pub(crate) struct Settings(pub(super) u8);
 
 impl Settings {
+    fn has(self, bit: u32) -> bool {
+        u32::from(self.0) & bit != 0
+    }
+
     /// Every packet has to go through IPVS: it is off (`backup_only`), or each connection must have
     /// an entry (`conntrack`).
     pub(crate) fn stateful(self) -> bool {
-        self.0 & (bindings::MHS_IPVS_BACKUP_ONLY | bindings::MHS_IPVS_CONNTRACK) != 0
+        self.has(bindings::MHS_IPVS_BACKUP_ONLY | bindings::MHS_IPVS_CONNTRACK)
     }
 
     /// Entries arrive from another balancer at any time.
     pub(crate) fn receives_entries(self) -> bool {
-        self.0 & bindings::MHS_IPVS_SYNC_BACKUP != 0
+        self.has(bindings::MHS_IPVS_SYNC_BACKUP)
     }
 
     /// Another balancer is told of entries.
     pub(crate) fn sends_entries(self) -> bool {
-        self.0 & bindings::MHS_IPVS_SYNC_MASTER != 0
+        self.has(bindings::MHS_IPVS_SYNC_MASTER)
     }
 
     /// Some new flows are dropped as memory is short (`drop_packet`).
     pub(crate) fn drops(self) -> bool {
-        self.0 & bindings::MHS_IPVS_DROPS != 0
+        self.has(bindings::MHS_IPVS_DROPS)
     }
 }
 
@@ -106,6 +107,20 @@ impl Netns {
         unsafe { bindings::mhs_ipvs_expire_nodest(self.as_ptr()) }
     }
 
+    /// A number that changes whenever a route of a family does.
+    #[inline]
+    pub(crate) fn routes(&self, v6: bool) -> u32 {
+        // SAFETY: `self` is a valid namespace, and so is the one it belongs to.
+        unsafe { bindings::mhs_net_routes(self.net(), v6) }
+    }
+
+    /// Whether packets to an address are for this host.
+    pub(crate) fn is_local(&self, addr: &Addr) -> bool {
+        let v6 = matches!(addr, Addr::V6(_));
+        // SAFETY: As above.
+        unsafe { bindings::mhs_net_is_local(self.net(), v6, &skb::to_raw(addr)) }
+    }
+
     /// Whether there is any connection entry.
     #[inline]
     pub(crate) fn has_entries(&self) -> bool {
@@ -132,10 +147,18 @@ impl Netns {
         unsafe { bindings::mhs_ipvs_services(self.as_ptr(), af as c_int, by_mark) as u32 }
     }
 
-    /// Whether IPVS has another service for the packets of a flow that it prefers: one by `mark`;
-    /// or, to one that takes `any_port`, one for the flow's port. Looks at all services there are.
-    pub(crate) fn prefers(&self, flow: &Flow, mark: u32, any_port: bool, _rcu: Reader<'_>) -> bool {
-        let af = match flow.dst {
+    /// Whether IPVS has another service for packets to an address and port that it prefers: one by
+    /// `mark`; or, to one that takes `any_port`, one for this port. Looks at all services there are.
+    pub(crate) fn prefers(
+        &self,
+        addr: &Addr,
+        proto: u16,
+        port: u16,
+        mark: u32,
+        any_port: bool,
+        _rcu: Reader<'_>,
+    ) -> bool {
+        let af = match addr {
             Addr::V4(_) => bindings::AF_INET,
             Addr::V6(_) => bindings::AF_INET6,
         };
@@ -145,9 +168,9 @@ impl Netns {
                 self.as_ptr(),
                 af as c_int,
                 mark,
-                flow.proto as u16,
-                &skb::to_raw(&flow.dst),
-                flow.dport.to_be(),
+                proto,
+                &skb::to_raw(addr),
+                port.to_be(),
                 any_port,
             )
         }

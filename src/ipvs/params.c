@@ -19,3 +19,7 @@ MODULE_PARM_DESC(balance, "by how many percent a server may exceed its share of 
 char mhs_sched_name[64] = "mhs";
 module_param_string(sched_name, mhs_sched_name, sizeof(mhs_sched_name), 0444);
 MODULE_PARM_DESC(sched_name, "name of the scheduler (default mhs); mh answers for ip_vs_mh");
+
+bool mhs_express;
+module_param_named(express, mhs_express, bool, 0444);
+MODULE_PARM_DESC(express, "forward stateless packets before routing, connection tracking and most of netfilter (default off)");

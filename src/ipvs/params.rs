@@ -17,6 +17,8 @@ pub(crate) struct Params {
     pub(crate) hash_key: &'static CStr,
     /// `sched_name`.
     pub(crate) sched_name: &'static CStr,
+    /// `express`: whether packets may be forwarded before they are routed.
+    pub(crate) express: bool,
 }
 
 impl Params {
@@ -30,6 +32,7 @@ impl Params {
                 balance: bindings::mhs_balance,
                 hash_key: CStr::from_char_ptr((&raw const bindings::mhs_hash_key).cast()),
                 sched_name: CStr::from_char_ptr((&raw const bindings::mhs_sched_name).cast()),
+                express: bindings::mhs_express,
             }
         }
     }

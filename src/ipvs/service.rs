@@ -12,7 +12,10 @@ use super::{
     },
     netns::Netns,
     rcu::Reader,
-    skb, //
+    skb::{
+        self,
+        Skb, //
+    }, //
 };
 use crate::pure::hash::Addr;
 use core::sync::atomic::{
@@ -326,6 +329,31 @@ impl Dest {
     /// Whether a new flow may go to it.
     pub(crate) fn takes_new(&self) -> bool {
         self.is_live() && !self.is_overloaded()
+    }
+
+    /// Sends a packet that comes straight from a device to this server's next hop, by the route that
+    /// IPVS has found for it before. If there is none, or routes are not `routes` any more
+    /// ([`Netns::routes`]), or the packet needs more, it comes back as it was.
+    ///
+    /// Only for what [`super::express::Express::next_hop`] returned: then the server is of the
+    /// packet's family.
+    #[inline]
+    pub(crate) fn forward<'a>(
+        &self,
+        netns: &Netns,
+        routes: u32,
+        skb: Skb<'a>,
+        v6: bool,
+        _rcu: Reader<'_>,
+    ) -> Result<(), Skb<'a>> {
+        // SAFETY: The packet is ours to give away, and comes back if the function says so; the
+        // server and the namespace are valid, and we are in a critical section.
+        let sent =
+            unsafe { bindings::mhs_forward(skb.as_ptr(), self.as_ptr(), netns.net(), routes, v6) };
+        match sent {
+            true => Ok(()),
+            false => Err(skb),
+        }
     }
 
     /// Counts a packet that was forwarded without an entry, in the statistics of the server, of

@@ -6,7 +6,10 @@
 
 use super::{
     bindings,
-    netns::Netns, //
+    netns::{
+        Netns,
+        Settings, //
+    }, //
 };
 use crate::pure::flow::{
     Bytes,
@@ -23,7 +26,8 @@ use core::marker::PhantomData;
 /// `skb` is valid for `'a`, or until it is handed on by [`Skb::into_raw`].
 pub(crate) struct Skb<'a> {
     skb: *mut bindings::sk_buff,
-    look: bindings::mhs_skb_look,
+    /// See `enum mhs_look_bits`.
+    look: u64,
     lifetime: PhantomData<&'a bindings::sk_buff>,
 }
 
@@ -31,13 +35,48 @@ impl Skb<'_> {
     /// # Safety
     ///
     /// `skb` must be valid for the lifetime of the result, or until it is handed on.
-    #[inline]
     pub(super) unsafe fn from_raw(skb: *mut bindings::sk_buff) -> Self {
+        // SAFETY: `skb` is valid by the safety requirements.
+        let network = unsafe { bindings::mhs_skb_network(skb) };
         // INVARIANT: By the safety requirements.
         Self {
             skb,
-            // SAFETY: `skb` is valid by the safety requirements.
-            look: unsafe { bindings::mhs_skb_look(skb) },
+            look: u64::from(network) << bindings::mhs_look_bits_MHS_LOOK_NETWORK,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// A packet that is for this host.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Skb::from_raw`]; `net` must be the valid namespace that it is in.
+    #[inline]
+    pub(super) unsafe fn from_hook(skb: *mut bindings::sk_buff, net: *const bindings::net) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            skb,
+            // SAFETY: Both are valid by the safety requirements.
+            look: unsafe { bindings::mhs_skb_look(skb, net) },
+            lifetime: PhantomData,
+        }
+    }
+
+    /// A packet that comes straight from a device.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Skb::from_hook`].
+    #[inline]
+    pub(super) unsafe fn from_device(
+        skb: *mut bindings::sk_buff,
+        net: *const bindings::net,
+    ) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            skb,
+            // SAFETY: Both are valid by the safety requirements.
+            look: unsafe { bindings::mhs_skb_look_early(skb, net) },
             lifetime: PhantomData,
         }
     }
@@ -45,7 +84,7 @@ impl Skb<'_> {
     /// Offset of the IP header from the data, in bytes.
     #[inline]
     fn network(&self) -> usize {
-        self.look.network as usize
+        (self.look >> bindings::mhs_look_bits_MHS_LOOK_NETWORK) as u16 as usize
     }
 
     #[inline]
@@ -58,10 +97,11 @@ impl Skb<'_> {
         self.skb
     }
 
-    /// Whether IPVS would look at it: for this host, routed, and not seen by IPVS before.
+    /// Whether IPVS would look at it: for this host, routed, and not seen by IPVS before. One that
+    /// comes straight from a device: whether it can be sent on, as it is, without being routed.
     #[inline]
     pub(crate) fn is_candidate(&self) -> bool {
-        self.look.candidate
+        self.look >> bindings::mhs_look_bits_MHS_LOOK_CANDIDATE != 0
     }
 
     /// Bytes from the IP header to the end.
@@ -71,10 +111,16 @@ impl Skb<'_> {
         unsafe { (*self.skb).len }
     }
 
+    /// The settings of its namespace when it came.
+    #[inline]
+    pub(crate) fn settings(&self) -> Settings {
+        Settings((self.look >> bindings::mhs_look_bits_MHS_LOOK_SETTINGS) as u8 & 0x7f)
+    }
+
     /// The firewall mark.
     #[inline]
     pub(crate) fn mark(&self) -> u32 {
-        self.look.mark
+        self.look as u32
     }
 
     /// The routes of the IPv4 packet whose header an ICMP message quotes at `offset` take at most
@@ -98,8 +144,13 @@ impl Bytes for Skb<'_> {
             return None;
         }
         // SAFETY: The linear part has `linear` bytes from `data` on, so all of the `N` are in. They
-        // stay where they are while `self` is borrowed: what moves them takes it for good.
-        Some(unsafe { &*skb.data.add(offset).cast::<[u8; N]>() })
+        // stay where they are while `self` is borrowed: what moves them takes it for good. It is
+        // nowhere near null, which the compiler cannot know.
+        Some(unsafe {
+            let bytes = skb.data.add(offset).cast::<[u8; N]>();
+            core::hint::assert_unchecked(!bytes.is_null());
+            &*bytes
+        })
     }
 
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
@@ -142,17 +193,26 @@ pub(crate) struct IpHeader(pub(super) bindings::ip_vs_iphdr);
 
 impl IpHeader {
     /// From what was read of `skb`.
-    #[inline(always)]
-    pub(crate) fn new(skb: &Skb<'_>, flow: &Flow) -> Self {
-        let (flags, from, to) = match flow.kind {
+    pub(super) fn new(skb: &Skb<'_>, flow: &Flow) -> Self {
+        let mut header = Self::without_addrs(skb, flow);
+        let (from, to) = match flow.kind {
             // Of the packet that the error quotes, which went the other way.
-            Kind::Error => (
-                bindings::IP_VS_HDR_ICMP | bindings::IP_VS_HDR_INVERSE,
-                &flow.dst,
-                &flow.src,
-            ),
-            _ => (0, &flow.src, &flow.dst),
+            Kind::Error => (&flow.dst, &flow.src),
+            _ => (&flow.src, &flow.dst),
         };
+        header.0.saddr = to_raw(from);
+        header.0.daddr = to_raw(to);
+        header
+    }
+
+    /// For transmitters, which send to the server's address and do not look at those of the packet.
+    #[inline(always)]
+    pub(crate) fn without_addrs(skb: &Skb<'_>, flow: &Flow) -> Self {
+        let flags = match flow.kind {
+            Kind::Error => bindings::IP_VS_HDR_ICMP | bindings::IP_VS_HDR_INVERSE,
+            _ => 0,
+        };
+        const NONE: Addr = Addr::V6([0; 16]);
         Self(bindings::ip_vs_iphdr {
             hdr_flags: flags as i32,
             off: skb.network().wrapping_add(flow.l3) as u32,
@@ -160,8 +220,8 @@ impl IpHeader {
             fragoffs: 0,
             protocol: flow.proto as i16,
             flags: 0,
-            saddr: to_raw(from),
-            daddr: to_raw(to),
+            saddr: to_raw(&NONE),
+            daddr: to_raw(&NONE),
         })
     }
 }

@@ -93,10 +93,10 @@ proptest! {
         let key = Key { k0, k1 };
         let of = |parts: [&[u8]; 2]| siphash24(&key, &parts.concat());
         let port_bytes = port.to_be_bytes();
-        prop_assert_eq!(client(&key, &Addr::V4(v4), None), of([&v4, &[]]));
-        prop_assert_eq!(client(&key, &Addr::V4(v4), Some(port)), of([&v4, &port_bytes]));
-        prop_assert_eq!(client(&key, &Addr::V6(v6), None), of([&v6, &[]]));
-        prop_assert_eq!(client(&key, &Addr::V6(v6), Some(port)), of([&v6, &port_bytes]));
+        prop_assert_eq!(client(State::new(&key), &Addr::V4(v4), None), of([&v4, &[]]));
+        prop_assert_eq!(client(State::new(&key), &Addr::V4(v4), Some(port)), of([&v4, &port_bytes]));
+        prop_assert_eq!(client(State::new(&key), &Addr::V6(v6), None), of([&v6, &[]]));
+        prop_assert_eq!(client(State::new(&key), &Addr::V6(v6), Some(port)), of([&v6, &port_bytes]));
     }
 
     #[test]

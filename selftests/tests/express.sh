@@ -1,0 +1,141 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Express mode (express=1): packets of stateless flows leave before they are
+# routed, and are counted as ever. What is not plain takes the long way: the last
+# hop, a packet that is too large, a virtual address that is not of this host, a
+# server whose neighbour is not known. Fails when such a packet is sent on all the
+# same, or none is.
+
+EXPRESS=1
+. "$(dirname "$0")/../lib.sh"
+setup
+T=${T:-40}
+lb ipvsadm --set "$T" "$T" "$T"
+modprobe -q nf_tables
+service $SVC
+service "$SVC6"
+eq "the option is on" "$(cat /sys/module/ip_vs_mhs/parameters/express)" Y
+
+# Packets for the service that were routed and came to this host.
+lb nft -f - <<-NFT
+	table inet seen {
+		chain in {
+			type filter hook input priority -300;
+			tcp dport 80 counter
+		}
+	}
+NFT
+routed() { lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add'; }
+# Segments that IPVS has counted for a service.
+counted() { lb ipvsadm -Ln --stats --exact | awk -v svc="$1" '$2 == svc { print $3, $4 }'; }
+
+# The first ones have IPVS find the routes.
+short 40 >/dev/null
+short 40 --vip $VIP6 >/dev/null
+for family in 4 6; do
+	vip=$VIP svc=$SVC
+	((family == 4)) || vip=$VIP6 svc=$SVC6
+	before=$(routed)
+	sleep 3
+	read -r conns packets < <(counted "$svc")
+	result=$(short 200 --vip $vip --first 1000)
+	eq "IPv$family: every connection is answered, no entry" \
+		"$(jq .answered <<<"$result") $(entries)" "200 0"
+	between "IPv$family: share of the first server" "$(jq .servers.rs1 <<<"$result")" 20 85
+	eq "IPv$family: no packet was routed" $(($(routed) - before)) 0
+	all_counted() {
+		local more all
+		read -r more all < <(counted "$svc")
+		((more - conns == 200 && all - packets >= 800))
+	}
+	ok "IPv$family: new flows and packets are counted" wait_for 10 all_counted
+done
+
+# The last hop: who sent it is told.
+told() { in_ns client nstat -asz IcmpInTimeExcds Icmp6InTimeExcds | awk '/TimeExcds/ { n += $2 } END { print n }'; }
+before=$(told)
+in_ns client curl -s -m 2 --connect-timeout 2 "http://$VIP/" >/dev/null
+hop() { in_ns client python3 -c '
+import socket, sys
+v6 = ":" in sys.argv[1]
+s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
+s.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1) if v6 else (socket.IPPROTO_IP, socket.IP_TTL, 1)))
+s.settimeout(2)
+try: s.connect((sys.argv[1], 80)); print("connected")
+except OSError: print("no")
+' "$1"; }
+eq "IPv4, last hop: not forwarded" "$(hop $VIP)" no
+ok "IPv4, last hop: told so" test "$(told)" -gt "$before"
+before=$(told)
+eq "IPv6, last hop: not forwarded" "$(hop $VIP6)" no
+ok "IPv6, last hop: told so" test "$(told)" -gt "$before"
+
+# Too large for the way to the servers: the client learns it, and what it sends gets there.
+upload() { head -c 300000 /dev/zero | in_ns client curl -s -m 60 --data-binary @- "http://$1/"; }
+ok "a large upload comes through" grep -q rs <<<"$(upload $VIP)"
+for n in 1 2 3 4; do
+	ip -n lb route add 10.0.0.1$n/32 dev eth0 mtu 1300
+	ip -n lb -6 route add fd00::1$n/128 dev eth0 mtu 1300
+done
+ok "IPv4, a smaller MTU: so it does" grep -q rs <<<"$(upload $VIP)"
+ok "IPv6, a smaller MTU: so it does" grep -q rs <<<"$(upload "[$VIP6]")"
+ok "a smaller MTU: the client was told" grep -q 'mtu 1300' <<<"$(ip -n client route show cache; ip -n client route get $VIP; ip -n client -6 route get $VIP6)"
+for n in 1 2 3 4; do
+	ip -n lb route del 10.0.0.1$n/32
+	ip -n lb -6 route del fd00::1$n/128
+done
+
+# An address that is not of this host is no business of ours, though there is a service.
+ip -n lb addr del $VIP/32 dev eth0
+sleep 3
+before=$(counted $SVC)
+eq "not this host's address: not forwarded" "$(short 5 --timeout 3 | jq .answered)" 0
+ip -n lb -6 addr del $VIP6/128 dev eth0
+eq "not this host's IPv6 address: not forwarded" "$(short 5 --vip $VIP6 --timeout 3 | jq .answered)" 0
+sleep 3
+eq "not this host's address: not counted" "$(counted $SVC)" "$before"
+ip -n lb addr add $VIP/32 dev eth0
+ip -n lb addr add $VIP6/128 dev eth0 nodad preferred_lft 0
+eq "this host's again" "$(short 20 | jq .answered) $(short 20 --vip $VIP6 | jq .answered)" "20 20"
+
+# Neighbours that have to be found first.
+ip -n lb neigh flush dev eth0
+eq "no neighbour is known: every connection is answered" "$(short 60 | jq .answered)" 60
+
+# Changes under load are what they always are.
+start_long 60 --first 2000
+home=$(long_status .servers)
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
+lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+eq "servers drained and deleted: no connection breaks or moves" \
+	"$(long_status .broken) $(long_status .servers)" "0 $home"
+eq "new connections go to the others" \
+	"$(short 60 --first 4000 | jq -c '[.answered, .servers.rs1, .servers.rs2]')" "[60,null,null]"
+stop_long
+
+# What somebody else has, too, is not changed under his eyes: he sees packets as they came.
+lb python3 - "$WORK/heard" <<-'PYTHON' &
+	import socket, sys, time
+	ears = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+	ears.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 23)
+	ears.bind(("eth0", 0x0800))
+	ears.settimeout(5)
+	hops, end = {}, time.monotonic() + 60
+	print("listening", file=open(sys.argv[1], "w"))
+	try:
+	    while time.monotonic() < end:
+	        packet, (_, _, kind, _, _) = ears.recvfrom(2048)
+	        if kind == socket.PACKET_HOST and packet[23] == 6 and packet[36:38] == b"\0P":
+	            hops[packet[22]] = hops.get(packet[22], 0) + 1
+	except TimeoutError:
+	    pass
+	print(len(hops), max(hops), hops[max(hops)] >= 240, file=open(sys.argv[1], "w"))
+PYTHON
+listener=$!
+ok "a packet socket listens" wait_for 20 grep -qs listening "$WORK/heard"
+before=$(routed)
+eq "a packet socket: every connection is answered" "$(short 60 --first 5000 | jq .answered)" 60
+ok "a packet socket: by the long way" test $(($(routed) - before)) -ge 180
+wait $listener
+eq "a packet socket: it saw all as they came" "$(cat "$WORK/heard")" "1 64 True"
