@@ -151,34 +151,41 @@ impl<'a> Arrival<'a> {
     }
 
     /// Sends a packet without an entry.
-    #[inline(always)]
     fn send(&self, skb: Skb<'_>, server: &Server) -> Verdict {
+        self.send_unless(skb, server, |_| false)
+    }
+
+    /// The same, unless it begins a flow and the server is refused.
+    #[inline(always)]
+    fn send_unless(
+        &self,
+        skb: Skb<'_>,
+        server: &Server,
+        refused: impl Fn(&Dest) -> bool,
+    ) -> Verdict {
         let Some((way, dest)) = server.express.way(self.rcu) else {
             return Verdict::ACCEPT;
         };
         let begins = self.is_new() || self.is_one_packet();
+        if begins && refused(dest) {
+            return Verdict::ACCEPT;
+        }
         let stats = &self.service.stats;
         stats.forwarded(self.svc, dest, &server.traffic, skb.bytes(), begins);
         if self.flow.kind == Kind::Error {
             stats.count(Count::IcmpErrors);
         }
-        let header = IpHeader::without_addrs(&skb, &self.flow);
+        let header = IpHeader::without_addrs(&self.flow);
         way.send(skb, header)
     }
 
     /// By the new table, in which case IPVS decides about a server that is overloaded.
     #[inline(always)]
     fn send_new(&self, skb: Skb<'_>) -> Verdict {
-        let Some(server) = self.servers.get(self.word.new()) else {
-            return Verdict::ACCEPT;
-        };
-        if self.is_new() || self.is_one_packet() {
-            let dest = server.express.dest(self.rcu);
-            if dest.is_none_or(|dest| dest.is_overloaded()) {
-                return Verdict::ACCEPT;
-            }
+        match self.servers.get(self.word.new()) {
+            Some(server) => self.send_unless(skb, server, Dest::is_overloaded),
+            None => Verdict::ACCEPT,
         }
-        self.send(skb, server)
     }
 
     /// Express mode: what the table alone answers goes straight to the server's next hop. All that

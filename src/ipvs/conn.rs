@@ -42,7 +42,7 @@ pub(crate) struct Found<'a> {
 impl<'a> Found<'a> {
     /// Looks for the entry of a packet.
     pub(crate) fn of(svc: &Svc, skb: &Skb<'_>, flow: &Flow, _rcu: Reader<'a>) -> Option<Self> {
-        let header = IpHeader::new(skb, flow);
+        let header = IpHeader::new(flow);
         // SAFETY: All arguments are valid, and we are in a critical section.
         let conn = unsafe {
             bindings::ip_vs_conn_in_get_proto(
@@ -181,7 +181,7 @@ unsafe fn transmit<'a>(
         return Err(skb);
     };
     dest.count(svc, skb.bytes(), flow.kind == Kind::New);
-    let mut header = IpHeader::without_addrs(&skb, flow);
+    let mut header = IpHeader::without_addrs(flow);
     // SAFETY: `pp` belongs to `pd`; the packet is ours to give away, and so is the reference.
     unsafe {
         if let Some(transition) = (*pp).state_transition {

@@ -82,16 +82,11 @@ u64 mhs_skb_look(const struct sk_buff *skb, const struct net *net)
 	return mhs_look(skb, ipvs);
 }
 
-u16 mhs_skb_network(const struct sk_buff *skb)
-{
-	return skb_network_offset(skb);
-}
-
 /* As ip_vs_in_icmp() does for tunnels; @skb is as before afterwards. */
 void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
 		       unsigned int offset, u32 mtu)
 {
-	unsigned int icmp = skb_network_offset(skb) + ip_hdrlen(skb);
+	unsigned int icmp = ip_hdrlen(skb);
 
 	if (nf_ip_checksum(skb, NF_INET_LOCAL_IN, icmp, IPPROTO_ICMP) ||
 	    !pskb_may_pull(skb, offset + sizeof(struct iphdr)))

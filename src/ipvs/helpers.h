@@ -70,12 +70,11 @@ static inline u8 mhs_settings(struct netns_ipvs *ipvs)
 /*
  * What is to be known of a packet before its headers are looked at, in one word,
  * since each call costs as much as what it is for: the mark, and from these bits
- * on the offset of the IP header (16), MHS_IPVS_* of its namespace (8), and
- * whether it is a candidate at all (1). 0 if it is none.
+ * on MHS_IPVS_* of its namespace, and whether it is a candidate at all. 0 if it
+ * is none.
  */
 enum mhs_look_bits {
-	MHS_LOOK_NETWORK	= 32,
-	MHS_LOOK_SETTINGS	= 48,
+	MHS_LOOK_SETTINGS	= 32,
 	MHS_LOOK_CANDIDATE	= 63,
 };
 
@@ -84,13 +83,11 @@ static inline u64 mhs_look(const struct sk_buff *skb,
 {
 	return 1ULL << MHS_LOOK_CANDIDATE |
 	       (u64)mhs_settings(ipvs) << MHS_LOOK_SETTINGS |
-	       (u64)(u16)skb_network_offset(skb) << MHS_LOOK_NETWORK |
 	       skb->mark;
 }
 
 u64 mhs_skb_look(const struct sk_buff *skb, const struct net *net);
 u64 mhs_skb_look_early(const struct sk_buff *skb, const struct net *net);
-u16 mhs_skb_network(const struct sk_buff *skb);
 void mhs_skb_learn_mtu(struct sk_buff *skb, struct netns_ipvs *ipvs,
 		       unsigned int offset, u32 mtu);
 

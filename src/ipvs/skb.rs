@@ -23,7 +23,8 @@ use core::marker::PhantomData;
 ///
 /// # Invariants
 ///
-/// `skb` is valid for `'a`, or until it is handed on by [`Skb::into_raw`].
+/// `skb` is valid for `'a`, or until it is handed on by [`Skb::into_raw`]. Its data begin with the IP
+/// header, as wherever the IP layer calls netfilter.
 pub(crate) struct Skb<'a> {
     skb: *mut bindings::sk_buff,
     /// See `enum mhs_look_bits`.
@@ -34,14 +35,13 @@ pub(crate) struct Skb<'a> {
 impl Skb<'_> {
     /// # Safety
     ///
-    /// `skb` must be valid for the lifetime of the result, or until it is handed on.
+    /// `skb` must be valid for the lifetime of the result, or until it is handed on, and come from a
+    /// hook of the IP layer.
     pub(super) unsafe fn from_raw(skb: *mut bindings::sk_buff) -> Self {
-        // SAFETY: `skb` is valid by the safety requirements.
-        let network = unsafe { bindings::mhs_skb_network(skb) };
         // INVARIANT: By the safety requirements.
         Self {
             skb,
-            look: u64::from(network) << bindings::mhs_look_bits_MHS_LOOK_NETWORK,
+            look: 0,
             lifetime: PhantomData,
         }
     }
@@ -79,12 +79,6 @@ impl Skb<'_> {
             look: unsafe { bindings::mhs_skb_look_early(skb, net) },
             lifetime: PhantomData,
         }
-    }
-
-    /// Offset of the IP header from the data, in bytes.
-    #[inline]
-    fn network(&self) -> usize {
-        (self.look >> bindings::mhs_look_bits_MHS_LOOK_NETWORK) as u16 as usize
     }
 
     #[inline]
@@ -126,7 +120,7 @@ impl Skb<'_> {
     /// The routes of the IPv4 packet whose header an ICMP message quotes at `offset` take at most
     /// `mtu` bytes from now on. Nothing happens if the message is damaged.
     pub(crate) fn learn_mtu(&mut self, netns: &Netns, offset: usize, mtu: u16) {
-        let offset = self.network().wrapping_add(offset) as u32;
+        let offset = offset as u32;
         // SAFETY: By the type invariants `skb` is valid, and nobody has a view of its data, since `self` is borrowed for good;
         // the function checks its length, and leaves it as it was.
         unsafe { bindings::mhs_skb_learn_mtu(self.skb, netns.as_ptr(), offset, u32::from(mtu)) };
@@ -136,7 +130,6 @@ impl Skb<'_> {
 impl Bytes for Skb<'_> {
     #[inline(always)]
     fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        let offset = self.network().wrapping_add(offset);
         // SAFETY: By the type invariants `skb` is valid.
         let skb = unsafe { &*self.skb };
         let linear = skb.len.wrapping_sub(skb.data_len) as usize;
@@ -155,7 +148,7 @@ impl Bytes for Skb<'_> {
 
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let mut bytes = [0; N];
-        let offset = i32::try_from(self.network().wrapping_add(offset)).ok()?;
+        let offset = i32::try_from(offset).ok()?;
         // SAFETY: `bytes` has room for `N`; the function checks the packet's own length.
         let error = unsafe {
             bindings::skb_copy_bits(self.skb, offset, bytes.as_mut_ptr().cast(), N as i32)
@@ -192,9 +185,9 @@ pub(super) fn from_raw(v6: bool, raw: &bindings::nf_inet_addr) -> Addr {
 pub(crate) struct IpHeader(pub(super) bindings::ip_vs_iphdr);
 
 impl IpHeader {
-    /// From what was read of `skb`.
-    pub(super) fn new(skb: &Skb<'_>, flow: &Flow) -> Self {
-        let mut header = Self::without_addrs(skb, flow);
+    /// Of a packet of `flow`.
+    pub(super) fn new(flow: &Flow) -> Self {
+        let mut header = Self::without_addrs(flow);
         let (from, to) = match flow.kind {
             // Of the packet that the error quotes, which went the other way.
             Kind::Error => (&flow.dst, &flow.src),
@@ -207,7 +200,7 @@ impl IpHeader {
 
     /// For transmitters, which send to the server's address and do not look at those of the packet.
     #[inline(always)]
-    pub(crate) fn without_addrs(skb: &Skb<'_>, flow: &Flow) -> Self {
+    pub(crate) fn without_addrs(flow: &Flow) -> Self {
         let flags = match flow.kind {
             Kind::Error => bindings::IP_VS_HDR_ICMP | bindings::IP_VS_HDR_INVERSE,
             _ => 0,
@@ -215,8 +208,8 @@ impl IpHeader {
         const NONE: Addr = Addr::V6([0; 16]);
         Self(bindings::ip_vs_iphdr {
             hdr_flags: flags as i32,
-            off: skb.network().wrapping_add(flow.l3) as u32,
-            len: skb.network().wrapping_add(flow.l4) as u32,
+            off: flow.l3 as u32,
+            len: flow.l4 as u32,
             fragoffs: 0,
             protocol: flow.proto as i16,
             flags: 0,
@@ -261,6 +254,6 @@ impl Scheduled<'_> {
 
     /// The first bytes of the transport header.
     pub(crate) fn transport<const N: usize>(&self, skb: &Skb<'_>) -> Option<[u8; N]> {
-        skb.read((self.0.len as usize).checked_sub(skb.network())?)
+        skb.read(self.0.len as usize)
     }
 }
