@@ -53,13 +53,15 @@ between() {
 	(($2 >= $3 && $2 <= $4)) || echo "# got $2, wanted $3 to $4"
 }
 
-# wait_for SECONDS COMMAND...: polls until the command succeeds.
+# wait_for SECONDS COMMAND...: polls until the command succeeds, more often in the beginning.
 wait_for() {
-	local end=$((SECONDS + $1))
+	local begin=$SECONDS end=$((SECONDS + $1)) pause
 	shift
 	until "$@"; do
 		((SECONDS < end)) || return 1
-		sleep 0.2
+		pause=0.2
+		((SECONDS - begin < 5)) || pause=1
+		sleep $pause
 	done
 }
 

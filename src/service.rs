@@ -118,10 +118,21 @@ struct Member {
     addr: Addr,
     port: u16,
     weight: u32,
+    permutation: maglev::Permutation,
     /// Until when a deleted server gets the packets of its flows, in ticks.
     gone_until: Option<u64>,
     /// It is about to be released.
     leaves: bool,
+}
+
+impl Member {
+    fn as_server(&self) -> maglev::Server {
+        maglev::Server {
+            addr: self.addr,
+            port: self.port,
+            weight: self.weight,
+        }
+    }
 }
 
 /// What an index stands for.
@@ -150,6 +161,8 @@ impl Place {
 /// What only the writer needs.
 struct Writer {
     places: KVVec<Place>,
+    /// Indices of the places that are taken, in the order of the servers' turns.
+    seats: KVVec<u16>,
     epochs: KVVec<u8>,
     deadlines: KBox<Deadlines>,
     /// The longest an entry can have to live, considering all timeouts there were.
@@ -187,21 +200,37 @@ impl Writer {
             })
     }
 
-    /// The members that may get new flows, with their indices.
-    fn usable(places: &[Place]) -> impl Iterator<Item = (u16, maglev::Server)> + '_ {
-        places
+    /// Notes that a place was taken, for which there must be room.
+    fn seat(&mut self, place: usize) {
+        let order = |place: u16| {
+            let place = self.places.get(usize::from(place));
+            place.and_then(Place::member).map(|m| m.permutation.order())
+        };
+        let place = place as u16;
+        let at = self
+            .seats
+            .partition_point(|&other| order(other) < order(place));
+        let _ = self.seats.insert_within_capacity(at, place);
+    }
+
+    /// Notes that places were left.
+    fn unseat(&mut self) {
+        let places = &self.places;
+        self.seats.retain(|&mut place| {
+            let place = places.get(usize::from(place));
+            place.and_then(Place::member).is_some()
+        });
+    }
+
+    /// The members that may get new flows, with their indices, in the order of their turns.
+    fn usable<'a>(
+        places: &'a [Place],
+        seats: &'a [u16],
+    ) -> impl Iterator<Item = (u16, &'a Member)> {
+        seats
             .iter()
-            .zip(0u16..)
-            .filter_map(|(place, index)| Some((index, place.member()?)))
+            .filter_map(|&index| Some((index, places.get(usize::from(index))?.member()?)))
             .filter(|(_, member)| member.gone_until.is_none() && member.weight > 0)
-            .map(|(index, member)| {
-                let server = maglev::Server {
-                    addr: member.addr,
-                    port: member.port,
-                    weight: member.weight,
-                };
-                (index, server)
-            })
     }
 
     fn slots<'a>(&'a mut self, service: &'a Service) -> Slots<'a> {
@@ -291,6 +320,7 @@ impl Service {
         let timeouts = svc.netns().timeouts(svc.protocol());
         let writer = Writer {
             places: KVVec::new(),
+            seats: KVVec::new(),
             epochs: KVVec::from_elem(0, size as usize, GFP_KERNEL)?,
             deadlines: KBox::new(Deadlines::new(), GFP_KERNEL)?,
             entry: timeouts.entry,
@@ -489,6 +519,7 @@ impl Service {
             member.server.express.release();
         }
         writer.places.clear();
+        writer.seats.clear();
     }
 
     /// Makes `dest` a member, or takes note of what changed about it.
@@ -536,11 +567,14 @@ impl Service {
             return Ok(());
         }
 
+        writer.seats.reserve(1, GFP_KERNEL)?;
+        let (addr, port) = (dest.addr(), dest.port());
         let member = Member {
             server: Self::server(svc, dest, Arc::new(Traffic::new()?, GFP_KERNEL)?)?,
-            addr: dest.addr(),
-            port: dest.port(),
+            addr,
+            port,
             weight,
+            permutation: maglev::Permutation::new(&self.key, &addr, port, self.size),
             gone_until: None,
             leaves: false,
         };
@@ -562,7 +596,11 @@ impl Service {
                 .map_err(Error::from),
             None => Err(ENOSPC),
         };
-        let joined = joined.and_then(|()| self.publish(writer));
+        let place = free.unwrap_or(writer.places.len().saturating_sub(1));
+        let joined = joined.and_then(|()| {
+            writer.seat(place);
+            self.publish(writer)
+        });
         if joined.is_err() {
             for place in writer.places.iter_mut() {
                 if place
@@ -572,6 +610,7 @@ impl Service {
                     *place = Place::Leaving(GracePeriod::start());
                 }
             }
+            writer.unseat();
             server.express.release();
         }
         joined
@@ -638,15 +677,21 @@ impl Service {
 
     /// A table of indices, or an error for want of memory.
     fn table(&self, writer: &Writer) -> Result<KVVec<u16>> {
-        let mut indices = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
-        let mut servers = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
-        for (index, server) in Writer::usable(&writer.places) {
+        let mut indices = KVVec::with_capacity(writer.seats.len(), GFP_KERNEL)?;
+        let mut servers = KVVec::with_capacity(writer.seats.len(), GFP_KERNEL)?;
+        let mut permutations = KVVec::with_capacity(writer.seats.len(), GFP_KERNEL)?;
+        for (index, member) in Writer::usable(&writer.places, &writer.seats) {
             indices.push(index, GFP_KERNEL)?;
-            servers.push(server, GFP_KERNEL)?;
+            servers.push(member.as_server(), GFP_KERNEL)?;
+            permutations.push(member.permutation, GFP_KERNEL)?;
         }
+        let permutation = |index, _: &maglev::Server| {
+            let kept = permutations.get(index).copied();
+            kept.unwrap_or_default()
+        };
         let mut rows = KVVec::from_elem(maglev::Row::default(), servers.len(), GFP_KERNEL)?;
         let mut table = KVVec::from_elem(maglev::NONE, self.size as usize, GFP_KERNEL)?;
-        maglev::populate(&self.key, &servers, self.balance, &mut rows, &mut table)
+        maglev::populate_with(&servers, permutation, self.balance, &mut rows, &mut table)
             .map_err(|_| EINVAL)?;
         for owner in table.iter_mut() {
             *owner = indices
@@ -661,6 +706,7 @@ impl Service {
     fn remap_in_place(&self, writer: &mut Writer, times: Times) -> Outcome {
         let Writer {
             places,
+            seats,
             epochs,
             deadlines,
             ..
@@ -671,7 +717,10 @@ impl Service {
             epochs,
             deadlines,
         };
-        let usable = || Writer::usable(places);
+        let usable = || {
+            let usable = Writer::usable(places, seats);
+            usable.map(|(index, member)| (index, member.as_server()))
+        };
         let mut outcome = Outcome::default();
         for (place, index) in places.iter().zip(0u16..) {
             if place
@@ -720,6 +769,7 @@ impl Service {
                 }
             }
         }
+        writer.unseat();
     }
 
     /// Opens the ways that could not be found when their servers were added.

@@ -39,9 +39,18 @@ pub const MAX_SERVERS: usize = 0x7ffe;
 /// Turns of the heaviest server in a round have at most so many bits, as in `ip_vs_mh.c`.
 const TURN_BITS: u32 = 6;
 
-/// So many free slots are given out by rank instead of by waiting for somebody's turn: waiting
-/// takes M looks for the last slot alone. The list of them is on the stack, 16 bytes each.
+/// At most so many free slots are given out by rank instead of by waiting for somebody's turn. The
+/// list of them is on the stack, 16 bytes each.
 const LAST: usize = 64;
+
+/// How many free slots it is cheaper to give out by rank than to wait for: for one of the last r of M
+/// slots M/r looks are waited, and N ranks reckoned, which cost about two looks each.
+fn last(size: u32, servers: usize) -> usize {
+    (size as usize / 2)
+        .checked_div(servers)
+        .unwrap_or(0)
+        .min(LAST)
+}
 
 /// A server as the table sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,20 +74,28 @@ pub enum Error {
     BadSize,
 }
 
-/// What the population remembers of a server; the caller provides the memory.
+/// What the hashes of a server make of it: the order in which it looks at slots, and its place in a
+/// round. It depends on the key, the server's address and port, and the size of the table, so a
+/// caller who makes many tables can keep it.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Row {
+pub struct Permutation {
     /// Its place in a round: the lower, the earlier.
     order: u64,
-    /// Turns in a round.
-    turns: u32,
-    /// Its permutation is offset, offset + skip, offset + 2 skip, ... modulo the size.
+    /// It looks at offset, offset + skip, offset + 2 skip, ... modulo the size.
     offset: u32,
     skip: u32,
     /// The inverse of `skip` modulo the size, which turns a slot into its rank.
     inverse: u32,
+}
+
+/// What the population remembers of a server; the caller provides the memory.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Row {
+    permutation: Permutation,
     /// The slot to look at in the next turn.
     next: u32,
+    /// Turns in a round.
+    turns: u32,
     /// Slots it may still take.
     left: u32,
     /// Its index among the caller's servers.
@@ -111,23 +128,25 @@ fn invert(a: u32, m: u32) -> u32 {
     result as u32
 }
 
-impl Row {
-    fn new(key: &Key, index: u16, server: &Server, turns: u32, size: u32) -> Self {
-        let hash = |purpose| hash::server(key, &server.addr, server.port, purpose);
-        let offset = modulo(hash(Purpose::Offset), u64::from(size)) as u32;
+impl Permutation {
+    /// That of a server in a table of `size` slots, one of [`SIZES`].
+    pub fn new(key: &Key, addr: &Addr, port: u16, size: u32) -> Self {
+        let hash = |purpose| hash::server(key, addr, port, purpose);
+        let skip = modulo(hash(Purpose::Skip), u64::from(size.saturating_sub(1))) as u32 + 1;
         Self {
             order: hash(Purpose::Order),
-            turns,
-            offset,
-            skip: modulo(hash(Purpose::Skip), u64::from(size.saturating_sub(1))) as u32 + 1,
-            inverse: 0,
-            next: offset,
-            left: 0,
-            index,
+            offset: modulo(hash(Purpose::Offset), u64::from(size)) as u32,
+            skip,
+            inverse: invert(skip, size),
         }
     }
 
-    /// How many slots this server looks at before it looks at `slot`.
+    /// Where it stands among others: [`populate_with`] is faster if servers come in this order.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+
+    /// How many slots the server looks at before it looks at `slot`.
     fn rank(&self, slot: u32, size: u32) -> u32 {
         let (slot, size) = (u64::from(slot), u64::from(size));
         let distance = slot + size - u64::from(self.offset);
@@ -146,6 +165,19 @@ impl Row {
 pub fn populate(
     key: &Key,
     servers: &[Server],
+    balance: u32,
+    rows: &mut [Row],
+    table: &mut [u16],
+) -> Result<(), Error> {
+    let size = u32::try_from(table.len()).map_err(|_| Error::BadSize)?;
+    let permutation = |_, server: &Server| Permutation::new(key, &server.addr, server.port, size);
+    populate_with(servers, permutation, balance, rows, table)
+}
+
+/// The same with permutations that the caller has kept: `permutation` gets the index of a server.
+pub fn populate_with(
+    servers: &[Server],
+    permutation: impl Fn(usize, &Server) -> Permutation,
     balance: u32,
     rows: &mut [Row],
     table: &mut [u16],
@@ -179,12 +211,18 @@ pub fn populate(
             continue;
         }
         if let Some(row) = rows.get_mut(active) {
-            *row = Row::new(key, index as u16, server, turns(server), size);
-            let share = u64::from(size) * u64::from(row.turns) * percent;
+            let (permutation, turns) = (permutation(index, server), turns(server));
+            let share = u64::from(size) * u64::from(turns) * percent;
             // Rounded up, so that the caps of all are enough for the table.
             let all = 100 * total;
             let cap = (share + all.saturating_sub(1)).checked_div(all);
-            row.left = cap.unwrap_or(0) as u32;
+            *row = Row {
+                permutation,
+                next: permutation.offset,
+                turns,
+                left: cap.unwrap_or(0) as u32,
+                index: index as u16,
+            };
             active += 1;
         }
     }
@@ -194,17 +232,22 @@ pub fn populate(
         server.map(|s| (s.addr, s.port))
     };
     sort(rows, |a, b| {
-        a.order < b.order || (a.order == b.order && name(a) < name(b))
+        let order = |row: &Row| row.permutation.order;
+        order(a) < order(b) || (order(a) == order(b) && name(a) < name(b))
     });
 
-    let rows = take_turns(rows, table, size);
+    let last = last(size, active);
+    let rows = take_turns(rows, table, size, last);
     give_out_rest(rows, table, size);
     Ok(())
 }
 
 /// Sorts in place by Shell's method. The standard library's sort would be faster, but keeps 48 rows
-/// on the stack, and a kernel stack is small.
+/// on the stack, and a kernel stack is small. Costs little if they are sorted already.
 fn sort(rows: &mut [Row], before: impl Fn(&Row, &Row) -> bool) {
+    if rows.is_sorted_by(|a, b| !before(b, a)) {
+        return;
+    }
     let mut gap = rows.len();
     while gap > 1 {
         gap = (gap * 4 / 9).max(1);
@@ -237,7 +280,9 @@ fn pack(rows: &mut [Row]) -> &mut [Row] {
     for i in 0..rows.len() {
         match rows.get(i) {
             Some(&row) if row.left > 0 => {
-                put(rows, kept, row);
+                if kept < i {
+                    put(rows, kept, row);
+                }
                 kept += 1;
             }
             _ => {}
@@ -246,39 +291,53 @@ fn pack(rows: &mut [Row]) -> &mut [Row] {
     rows.get_mut(..kept).unwrap_or_default()
 }
 
-/// Plays rounds until at most [`LAST`] slots are free. Who is at its cap leaves the game, after the
-/// round. Returns the rows that have not left.
-fn take_turns<'a>(mut rows: &'a mut [Row], table: &mut [u16], size: u32) -> &'a mut [Row] {
+/// Plays rounds until at most `last` slots are free. Who is at its cap takes no more turns, and leaves
+/// the game with others, when they are a quarter. Returns the rows that have not left.
+fn take_turns<'a>(
+    mut rows: &'a mut [Row],
+    table: &mut [u16],
+    size: u32,
+    last: usize,
+) -> &'a mut [Row] {
     let mut free = table.len();
+    let mut full = 0;
     // The caps of all are enough for the table, so somebody is below its cap to the end.
-    while !rows.is_empty() {
-        let mut full = false;
+    while free > last && !rows.is_empty() {
         for row in rows.iter_mut() {
-            for _ in 0..row.turns {
-                if free <= LAST {
-                    return rows;
-                }
-                let at = row.next;
-                row.next += row.skip;
-                if row.next >= size {
-                    row.next -= size;
-                }
-                if let Some(owner @ &mut NONE) = table.get_mut(at as usize) {
+            if row.left == 0 {
+                continue;
+            }
+            let (mut at, mut turns) = (row.next, row.turns);
+            loop {
+                let owner = table.get_mut(at as usize);
+                // Without checks for what cannot be: both are less than the size.
+                at = at.wrapping_add(row.permutation.skip);
+                at = at.checked_sub(size).unwrap_or(at);
+                if let Some(owner @ &mut NONE) = owner {
                     *owner = row.index;
-                    free -= 1;
                     row.left -= 1;
+                    free -= 1;
+                    if free <= last {
+                        return pack(rows);
+                    }
                     if row.left == 0 {
-                        full = true;
+                        full += 1;
                         break;
                     }
                 }
+                turns = turns.wrapping_sub(1);
+                if turns == 0 {
+                    break;
+                }
             }
+            row.next = at;
         }
-        if full {
+        if full > rows.len() / 4 {
             rows = pack(rows);
+            full = 0;
         }
     }
-    rows
+    pack(rows)
 }
 
 /// A free slot, and when the server that will get it looks at it.
@@ -298,10 +357,12 @@ impl Look {
     /// The first look at a slot by a server below its cap.
     fn first(rows: &[Row], slot: u32, size: u32) -> Self {
         let time = |(place, row): (u64, &Row)| {
-            let rank = row.rank(slot, size);
-            // A server of the game has at least one turn in a round.
-            let round = rank.checked_div(row.turns).unwrap_or(rank);
-            let turn = rank.checked_rem(row.turns).unwrap_or(0);
+            let rank = row.permutation.rank(slot, size);
+            // A server of the game has at least one turn in a round, and most have one.
+            let (round, turn) = match row.turns {
+                0 | 1 => (rank, 0),
+                turns => (rank / turns, rank % turns),
+            };
             (u64::from(round) << 32) | (place << 16) | u64::from(turn)
         };
         let time = (0..)
@@ -325,9 +386,6 @@ impl Look {
 /// each gets its slot, unless the server has reached its cap before; then the next best look at
 /// that slot counts, which is later.
 fn give_out_rest(rows: &mut [Row], table: &mut [u16], size: u32) {
-    for row in rows.iter_mut() {
-        row.inverse = invert(row.skip, size);
-    }
     let mut looks = [Look {
         time: Look::NEVER,
         slot: 0,
@@ -377,9 +435,9 @@ pub fn choose(
         return None;
     }
     let look = |(index, server): (u16, Server)| {
-        let mut row = Row::new(key, index, &server, 1, size);
-        row.inverse = invert(row.skip, size);
-        (row.rank(slot, size), row.order, server, index)
+        let permutation = Permutation::new(key, &server.addr, server.port, size);
+        let rank = permutation.rank(slot, size);
+        (rank, permutation.order, server, index)
     };
     let first = |a: (u32, u64, Server, u16), b: (u32, u64, Server, u16)| {
         // rank a / weight a before rank b / weight b, without the fractions.
