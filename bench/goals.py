@@ -55,7 +55,8 @@ def per_slot(result):
     if len(sizes) < 2:
         return None
     least, most = min(sizes), max(sizes)
-    return (sizes[most] - sizes[least]) / (most - least)
+    # Memory comes in pages.
+    return round((sizes[most] - sizes[least]) / (most - least), 2)
 
 
 def _memory(result):
