@@ -113,10 +113,10 @@ static bool mhs_hop(struct sk_buff *skb, bool v6)
 }
 
 /*
- * Sends a plain packet to @dest. Returns false, with @skb as it was, if routes
- * are not those of mhs_net_routes() == @routes any more, the one to @dest or its
- * neighbour are not ready, or the packet is too large or at its last hop: the
- * long way knows what to do.
+ * Sends a plain packet to @dest. Returns false, with @skb as it was, if @dest is
+ * of another family, routes are not those of mhs_net_routes() == @routes any
+ * more, the one to @dest or its neighbour are not ready, or the packet is too
+ * large or at its last hop: the long way knows what to do.
  */
 bool mhs_forward(struct sk_buff *skb, const struct ip_vs_dest *dest,
 		 const struct net *net, u32 routes, bool v6)
@@ -127,7 +127,8 @@ bool mhs_forward(struct sk_buff *skb, const struct ip_vs_dest *dest,
 	struct dst_entry *dst;
 	unsigned int mtu;
 
-	if (!way || mhs_net_routes(net, v6) != routes)
+	if (!way || dest->af != (v6 ? AF_INET6 : AF_INET) ||
+	    mhs_net_routes(net, v6) != routes)
 		return false;
 	dst = way->dst_cache;
 	if (!dst_check(dst, way->dst_cookie) || dst_xfrm(dst) || dst->lwtstate)

@@ -333,10 +333,7 @@ impl Dest {
 
     /// Sends a packet that comes straight from a device to this server's next hop, by the route that
     /// IPVS has found for it before. If there is none, or routes are not `routes` any more
-    /// ([`Netns::routes`]), or the packet needs more, it comes back as it was.
-    ///
-    /// Only for what [`super::express::Express::next_hop`] returned: then the server is of the
-    /// packet's family.
+    /// ([`Netns::routes`]), or the packet needs more or is of another family, it comes back as it was.
     #[inline]
     pub(crate) fn forward<'a>(
         &self,
