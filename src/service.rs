@@ -169,6 +169,8 @@ struct Writer {
     entry: u64,
     /// A change whose grace period is not over yet.
     unsettled: Option<GracePeriod>,
+    /// The longest session timeout that held when such a change was made, in ticks.
+    promised: u64,
     /// The unit of the marks changed with that change.
     new_clock: bool,
     /// Something could not be done for want of memory.
@@ -325,6 +327,7 @@ impl Service {
             deadlines: KBox::new(Deadlines::new(), GFP_KERNEL)?,
             entry: timeouts.entry,
             unsettled: None,
+            promised: 0,
             new_clock: false,
             retry: false,
             pending: false,
@@ -668,6 +671,7 @@ impl Service {
             }
         }
         writer.unsettled = Some(GracePeriod::start());
+        writer.promised = writer.promised.max(times.session);
         writer.pending = false;
         // A fifth of the time at most is spent on tables.
         let spent = time::nanoseconds().saturating_sub(start);
@@ -885,6 +889,12 @@ impl Worker for Service {
         let mut outcome = Outcome::default();
         if writer.unsettled.is_some_and(GracePeriod::is_over) {
             writer.unsettled = None;
+            // Timeouts may have become shorter since.
+            let promised = core::mem::take(&mut writer.promised);
+            let times = Times {
+                session: times.session.max(promised),
+                ..times
+            };
             let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
             let new_clock = core::mem::take(&mut writer.new_clock);
             let mut slots = writer.slots(self);
