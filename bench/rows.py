@@ -141,13 +141,18 @@ def load_mhs(**options):
     network.run("modprobe", "ip_vs_mhs", *(f"{key}={value}" for key, value in options.items()))
 
 
-def stable(bench):
-    """Both tables of mhs agree."""
-    load_mhs()
+def serve_all(**options):
+    """Loads mhs with a service of each kind that packets are measured for."""
+    load_mhs(**options)
     service(TCP, "mhs", 8)
     service(UDP, "mhs", 8)
     service(TCP6, "mhs", 8, v6=True)
     settle()
+
+
+def stable(bench):
+    """Both tables of mhs agree."""
+    serve_all()
     frames = bench.frames
     yield bench.again("mhs_stable_syn", frames.syn(VIP))
     yield bench.again("mhs_stable_ack", frames.ack(VIP))
@@ -160,11 +165,7 @@ def stable(bench):
 
 def express(bench):
     """Both tables of mhs agree, and packets are taken before they are routed."""
-    load_mhs(express=1)
-    service(TCP, "mhs", 8)
-    service(UDP, "mhs", 8)
-    service(TCP6, "mhs", 8, v6=True)
-    settle()
+    serve_all(express=1)
     frames = bench.frames
     yield bench.again("mhs_express_syn", frames.syn(VIP))
     yield bench.again("mhs_express_ack", frames.ack(VIP))

@@ -55,7 +55,6 @@ done
 # The last hop: who sent it is told.
 told() { in_ns client nstat -asz IcmpInTimeExcds Icmp6InTimeExcds | awk '/TimeExcds/ { n += $2 } END { print n }'; }
 before=$(told)
-in_ns client curl -s -m 2 --connect-timeout 2 "http://$VIP/" >/dev/null
 hop() { in_ns client python3 -c '
 import socket, sys
 v6 = ":" in sys.argv[1]

@@ -131,6 +131,7 @@ pub fn plain<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
         (src, dst, head[6], 40)
     } else {
         let head: &[u8; 20] = packet.view(0)?;
+        // Fragment bits are compared in network order: nothing to swap for each packet.
         if head[0] != 0x45 || u16::from_ne_bytes([head[6], head[7]]) & 0x3fffu16.to_be() != 0 {
             return None;
         }
