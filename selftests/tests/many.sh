@@ -9,8 +9,8 @@ setup
 SERVICES=${SERVICES:-1000}
 MANY=${MANY:-4000}
 
-# Pages of memory that are not free; a grace period gives back what was freed.
-used() { awk '/^MemAvailable/ { print -$2 }' /proc/meminfo; }
+# KiB of the kernel's own memory. The page cache is left out: it grows with what tests read.
+used() { awk '/^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo; }
 {
 	for s in $(seq "$SERVICES"); do
 		svc=10.8.$((s / 250)).$((s % 250 + 1)):80
@@ -40,8 +40,9 @@ done
 eq "no entry" "$(entries)" 0
 with=$(used)
 lb ipvsadm -C
+# IPVS keeps deleted servers for up to four minutes.
 given_back() { (($(used) - before < (with - before) / 4 + 8192)); }
-ok "cleared: memory is given back" wait_for 60 given_back
+ok "cleared: memory is given back" wait_for 300 given_back
 
 # A server for each address of 10.9.0.0/16; boxes 1 to 4 stand for a quarter of them each.
 for n in 1 2 3 4; do ip -n lb route add 10.9.$(((n - 1) * 4)).0/22 via 10.0.0.1$n; done
