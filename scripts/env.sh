@@ -8,7 +8,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 BUILD_PACKAGES=ca-certificates,build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,kmod,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,python3,rsync,xz-utils,perl,busybox-static,dwarves,shellcheck
-GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq,hping3,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client
+GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client
 
 # The Debian mirror that this machine uses.
 mirror() {
@@ -100,16 +100,36 @@ stock() {
 	cached stock "regenerate the Rust metadata of $RELEASE" "$RELEASE ${buildroot##*/}" regenerate
 }
 
-build_um() {
-	local dir=$1
-	local make=(make -C "$kernel/source" O="$dir" ARCH=um CC=gcc-14 HOSTCC=gcc-14)
-	in_root "$buildroot/root" "${make[@]}" KCONFIG_ALLCONFIG="$TOP/scripts/uml.config" allnoconfig
+# um_kernel DIRECTORY CONFIGURATION MAKE_ARGUMENT...
+um_kernel() {
+	local dir=$1 config=$2
+	local make=(make -C "$kernel/source" O="$dir" ARCH=um "${@:3}")
+	printf '%s\n' "$config" >"$dir/wanted.config"
+	in_root "$buildroot/root" "${make[@]}" KCONFIG_ALLCONFIG="$dir/wanted.config" allnoconfig
+	# What was asked for and not given would be missed only by what it should have found.
+	if grep -vxFf "$dir/.config" <(grep -E '^CONFIG_.*=' "$dir/wanted.config"); then
+		echo "the kernel has these options no more, or not with these others"
+		return 1
+	fi
 	in_root "$buildroot/root" "${make[@]}" -j"$(nproc)" all
 	in_root "$buildroot/root" "${make[@]}" INSTALL_MOD_PATH="$dir/package/usr" modules_install
 }
+
+build_um() { um_kernel "$1" "$(cat "$TOP/scripts/uml.config")" CC=gcc-14 HOSTCC=gcc-14; }
 um() {
 	kernel
-	cached um "build a user-mode Linux $VERSION" "$RELEASE $(cat "$TOP/scripts/uml.config")" build_um
+	cached um "build a user-mode Linux $VERSION" \
+		"$RELEASE $(cat "$TOP/scripts/uml.config") $(declare -f um_kernel)" build_um
+}
+
+# Rust with KASAN needs clang.
+build_debug() {
+	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" LLVM=-19
+}
+debug() {
+	kernel
+	cached debug "build a user-mode Linux $VERSION that checks itself" \
+		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) $(declare -f um_kernel)" build_debug
 }
 
 build_guest_root() {
