@@ -13,6 +13,7 @@ help:
 	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
 	@echo '  make doc              build/doc/index.html: the manual, from Documentation/'
 	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
+	@echo '  make debug            build/debug/ip_vs_mhs.ko, for a kernel that checks itself'
 	@echo '  make tool             build/tool/ipvsadm-mhs, its man pages and completions'
 	@echo '  make install          ... and put them below PREFIX (/usr/local)'
 	@echo '  make clean-cache      remove kernels and roots from the cache'
@@ -28,7 +29,7 @@ ifeq ($(origin KDIR),command line)
 .DEFAULT_GOAL := modules
 endif
 
-stock um:
+stock um debug:
 	scripts/build $@
 
 tool:
@@ -55,5 +56,5 @@ doc:
 clean-cache:
 	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
 
-.PHONY: help modules modules_install clean stock um tool install demo test bench lint doc \
+.PHONY: help modules modules_install clean stock um debug tool install demo test bench lint doc \
 	clean-cache

@@ -6,7 +6,7 @@
 # SYNs make entries in stable slots, or a full table refuses clients.
 
 . "$(dirname "$0")/../lib.sh"
-FLOOD=${FLOOD:-$([[ ${MHS_GUEST-} == um ]] && echo 100000 || echo 1050000)}
+FLOOD=${FLOOD:-$([[ ${MHS_GUEST-} == stock ]] && echo 1050000 || echo 100000)}
 setup
 service $SVC
 # Nobody is at those addresses: no answers to them, and where it can be told, none are made.
