@@ -77,17 +77,14 @@ fn id(netns: &Netns) -> usize {
 /// All services.
 #[pin_data]
 pub(crate) struct Catalog {
-    /// The name that the scheduler has.
-    pub(crate) scheduler: &'static CStr,
     #[pin]
     all: Mutex<All>,
 }
 
 impl Catalog {
     /// An empty catalog.
-    pub(crate) fn new(scheduler: &'static CStr) -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            scheduler,
             all <- new_mutex!(All {
                 last: Id::NONE,
                 namespaces: KVVec::new(),

@@ -4,7 +4,7 @@
 //!
 //! A packet's way: `doors` -> `pure::flow` -> `registry` -> `pure::slots` -> `ipvs::express`.
 //! A change's way: `scheduler` -> `service` -> `pure::maglev` -> `pure::slots`.
-//! A question's way: `netlink` -> `catalog` -> `service::view`.
+//! A question's way: `netlink` -> `registry` -> `catalog` -> `service::view`.
 
 use kernel::prelude::*;
 
@@ -40,12 +40,10 @@ impl kernel::Module for MhsModule {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let params = ipvs::params::Params::read();
         let (config, name) = (config::Config::new(&params)?, config::name(&params)?);
-        let family = netlink::family(module, name)?;
-        let registry = registry::Registry::new(config, family.clone());
-        let registry = KBox::pin_init(registry, GFP_KERNEL)?;
+        let family = netlink::family(module, registry::Registry::new(config, name)?)?;
         Ok(Self {
             // Comes first: its name may be taken, and then nobody must be talking to the module.
-            _registration: ipvs::scheduler::Registration::new(module, name, registry)?,
+            _registration: ipvs::scheduler::Registration::new(module, name, family.clone())?,
             _netlink: netlink::Registration::new(family)?,
         })
     }

@@ -7,10 +7,7 @@
 //! from it.
 
 use crate::{
-    catalog::{
-        Catalog,
-        Id, //
-    },
+    catalog::Id,
     ipvs::{
         bindings as uapi,
         counters,
@@ -29,7 +26,10 @@ use crate::{
         time, //
     },
     pure::hash::Addr,
-    registry::Key,
+    registry::{
+        Key,
+        Registry, //
+    },
     service::{
         view::{
             Chunk,
@@ -50,25 +50,30 @@ use kernel::{
 };
 
 /// The family, with the services that it tells of.
-pub(crate) type Family = genl::Family<Catalog>;
+pub(crate) type Family = genl::Family<Registry>;
 
 /// While it is there, user space can ask.
-pub(crate) type Registration = genl::Registration<Catalog>;
+pub(crate) type Registration = genl::Registration<Registry>;
 
-/// The family for a scheduler of some name. Nobody can ask yet, nor are events sent.
-pub(crate) fn family(module: &'static ThisModule, scheduler: &'static CStr) -> Result<Arc<Family>> {
+/// The family that tells of a registry. Nobody can ask yet, nor are events sent.
+pub(crate) fn family(
+    module: &'static ThisModule,
+    registry: impl PinInit<Registry>,
+) -> Result<Arc<Family>> {
     Family::new(
         module,
         c"IPVS_MHS",
         uapi::IPVS_MHS_FAMILY_VERSION,
         c"events",
-        Catalog::new(scheduler),
+        registry,
     )
 }
 
 genl::operations! {
-    Catalog:
+    Registry:
     do ipvs_mhs_nl_get_service_doit => OneService;
+    do ipvs_mhs_nl_get_netns_doit => GetNetns;
+    do ipvs_mhs_nl_set_netns_doit => SetNetns;
     dump ipvs_mhs_nl_get_service_start
         ipvs_mhs_nl_get_service_dumpit
         ipvs_mhs_nl_get_service_done => AllServices;
@@ -172,7 +177,7 @@ fn put_counts(message: &mut Message<'_>, attr: u32, counts: &Counts) -> Result {
 
 fn put_service(
     message: &mut Message<'_>,
-    catalog: &Catalog,
+    registry: &Registry,
     netns: &Netns,
     service: &Service,
 ) -> Result {
@@ -182,7 +187,7 @@ fn put_service(
         uapi::IPVS_MHS_SERVICE_A_SERVICE,
         service.identity(),
     )?;
-    message.string(uapi::IPVS_MHS_SERVICE_A_SCHEDULER, catalog.scheduler)?;
+    message.string(uapi::IPVS_MHS_SERVICE_A_SCHEDULER, registry.scheduler)?;
     message.flag(uapi::IPVS_MHS_SERVICE_A_STATELESS, summary.stateless)?;
     message.u32(uapi::IPVS_MHS_SERVICE_A_GENERATION, summary.generation)?;
     message.u32(uapi::IPVS_MHS_SERVICE_A_TABLE_SIZE, summary.size)?;
@@ -261,7 +266,7 @@ fn find(family: &Family, request: &Request<'_>, attr: u32) -> Result<(Id, RcuArc
     let nest = request.attr(attr);
     let nest = nest.ok_or_else(|| request.missing(None, attr))?;
     let key = key(request, nest)?;
-    let found = family.context().find(request.netns()?, &key);
+    let found = family.context().catalog.find(request.netns()?, &key);
     found.ok_or_else(|| {
         let why = c"no service of this name has the scheduler";
         request.fail(ENOENT, Some(nest), why)
@@ -270,7 +275,7 @@ fn find(family: &Family, request: &Request<'_>, attr: u32) -> Result<(Id, RcuArc
 
 /// The service that a dump is about, as long as it is there.
 fn again(family: &Family, request: &Request<'_>, id: Id) -> Result<RcuArc<Service>> {
-    let found = family.context().get(request.netns()?, id);
+    let found = family.context().catalog.get(request.netns()?, id);
     found.ok_or_else(|| request.fail(ENOENT, None, c"the service went away"))
 }
 
@@ -278,11 +283,45 @@ fn again(family: &Family, request: &Request<'_>, id: Id) -> Result<RcuArc<Servic
 struct OneService;
 
 impl Do for OneService {
-    type Context = Catalog;
+    type Context = Registry;
 
     fn answer(family: &Family, request: Request<'_>, message: &mut Message<'_>) -> Result {
         let (_, service) = find(family, &request, uapi::IPVS_MHS_SERVICE_A_SERVICE)?;
         put_service(message, family.context(), request.netns()?, &service)
+    }
+}
+
+/// Puts in what holds for a namespace.
+fn put_netns(message: &mut Message<'_>, registry: &Registry, netns: &Netns) -> Result {
+    let express = u8::from(registry.is_express(netns));
+    message.bytes(uapi::IPVS_MHS_NETNS_A_EXPRESS, &[express])
+}
+
+/// What holds for a namespace.
+struct GetNetns;
+
+impl Do for GetNetns {
+    type Context = Registry;
+
+    fn answer(family: &Family, request: Request<'_>, message: &mut Message<'_>) -> Result {
+        put_netns(message, family.context(), request.netns()?)
+    }
+}
+
+/// Changes what holds for a namespace, and says what does then.
+struct SetNetns;
+
+impl Do for SetNetns {
+    type Context = Registry;
+
+    fn answer(family: &Family, request: Request<'_>, message: &mut Message<'_>) -> Result {
+        let (registry, netns) = (family.context(), request.netns()?);
+        if let Some(express) = request.attr(uapi::IPVS_MHS_NETNS_A_EXPRESS) {
+            // Whoever sends another number was found out by the policy.
+            let on = express.bytes().first().is_some_and(|&on| on != 0);
+            registry.set_express(netns, on)?;
+        }
+        put_netns(message, registry, netns)
     }
 }
 
@@ -292,22 +331,22 @@ struct AllServices {
 }
 
 impl Dump for AllServices {
-    type Context = Catalog;
+    type Context = Registry;
 
     fn start(_family: &Family, _request: Request<'_>) -> Result<Self> {
         Ok(Self { after: Id::NONE })
     }
 
     fn go_on(&mut self, family: &Family, batch: &mut Batch<'_>) -> Result {
-        let (netns, catalog) = (batch.request.netns()?, family.context());
+        let (netns, registry) = (batch.request.netns()?, family.context());
         loop {
-            let (generation, next) = catalog.next(netns, self.after);
+            let (generation, next) = registry.catalog.next(netns, self.after);
             batch.at(generation);
             let Some((id, service)) = next else {
                 return Ok(());
             };
             batch.message(generation, |message| {
-                put_service(message, catalog, netns, &service)
+                put_service(message, registry, netns, &service)
             })?;
             self.after = id;
         }
@@ -327,7 +366,7 @@ struct Dests {
 }
 
 impl Dump for Dests {
-    type Context = Catalog;
+    type Context = Registry;
 
     fn start(family: &Family, request: Request<'_>) -> Result<Self> {
         let (id, _) = find(family, &request, uapi::IPVS_MHS_DEST_A_SERVICE)?;
@@ -378,7 +417,7 @@ struct Slots {
 }
 
 impl Dump for Slots {
-    type Context = Catalog;
+    type Context = Registry;
 
     fn start(family: &Family, request: Request<'_>) -> Result<Self> {
         let (id, _) = find(family, &request, uapi::IPVS_MHS_SLOTS_A_SERVICE)?;
@@ -443,7 +482,7 @@ impl CountersByCpu {
 }
 
 impl Dump for CountersByCpu {
-    type Context = Catalog;
+    type Context = Registry;
 
     fn start(family: &Family, request: Request<'_>) -> Result<Self> {
         let only = request
@@ -465,7 +504,7 @@ impl Dump for CountersByCpu {
         }
         let netns = batch.request.netns()?;
         loop {
-            let (generation, next) = family.context().next(netns, self.after);
+            let (generation, next) = family.context().catalog.next(netns, self.after);
             batch.at(generation);
             let Some((id, service)) = next else {
                 return Ok(());

@@ -6,13 +6,17 @@
 //! namespace -> table -> bucket -> service; a bucket is never changed, only replaced.
 
 use crate::{
+    catalog::Catalog,
     config::Config,
     ipvs::{
         hook::{
             Door,
             Hooks, //
         },
-        netns::Netns,
+        netns::{
+            Netns,
+            Notes, //
+        },
         rcu::{
             RcuArc,
             RcuCell,
@@ -25,7 +29,6 @@ use crate::{
             Worker, //
         }, //
     },
-    netlink::Family,
     pure::{
         flow::Flow,
         hash::Addr, //
@@ -42,7 +45,6 @@ use kernel::{
     prelude::*,
     sync::{
         rcu,
-        Arc,
         Mutex, //
     },
 };
@@ -310,30 +312,38 @@ struct Entry {
     table: RcuArc<Table>,
     all: KVVec<(Key, RcuArc<Service>)>,
     _arrive: Hooks<Services>,
-    _hasten: Option<Hooks<Services>>,
+    hasten: Option<Hooks<Services>>,
 }
 
 impl Entry {
-    fn new(netns: &Netns, config: &Config) -> Result<Self> {
+    fn new(netns: &Netns, express: bool) -> Result<Self> {
         let table = RcuArc::new(Table::new(16)?, GFP_KERNEL)?;
         let services = RcuArc::pin_init(Services::new(), GFP_KERNEL)?;
         services.table.replace(Some(table.clone()));
-        let register = |door| Hooks::register(netns, door, services.clone());
-        let arrive = register(Door::Arrive)?;
-        let hasten = match config.express {
-            true => Some(register(Door::Hasten)?),
-            false => None,
-        };
+        let arrive = Hooks::register(netns, Door::Arrive, services.clone())?;
         services.work.start(services.clone());
         services.work.arm(WATCH);
-        Ok(Self {
+        let mut entry = Self {
             netns: id(netns),
             all: KVVec::new(),
             _arrive: arrive,
-            _hasten: hasten,
+            hasten: None,
             services,
             table,
-        })
+        };
+        entry.set_express(netns, express)?;
+        Ok(entry)
+    }
+
+    /// Opens or closes the door of express mode. On failure all stays as it was.
+    fn set_express(&mut self, netns: &Netns, express: bool) -> Result {
+        if !express {
+            self.hasten = None;
+        } else if self.hasten.is_none() {
+            let hooks = Hooks::register(netns, Door::Hasten, self.services.clone())?;
+            self.hasten = Some(hooks);
+        }
+        Ok(())
     }
 
     /// The bucket of `key` in `table` as it should be.
@@ -416,20 +426,28 @@ fn id(netns: &Netns) -> usize {
 pub(crate) struct Registry {
     /// What new services are made with.
     pub(crate) config: Config,
+    /// The name that the scheduler has.
+    pub(crate) scheduler: &'static CStr,
     /// Where all services can be seen.
-    pub(crate) family: Arc<Family>,
+    #[pin]
+    pub(crate) catalog: Catalog,
+    /// What was said of namespaces.
+    notes: Notes,
     #[pin]
     entries: Mutex<KVec<Entry>>,
 }
 
 impl Registry {
-    /// An empty registry.
-    pub(crate) fn new(config: Config, family: Arc<Family>) -> impl PinInit<Self> {
-        pin_init!(Self {
+    /// An empty registry. There can be one at a time.
+    pub(crate) fn new(config: Config, scheduler: &'static CStr) -> Result<impl PinInit<Self>> {
+        let notes = Notes::new()?;
+        Ok(pin_init!(Self {
             config,
-            family,
+            scheduler,
+            catalog <- Catalog::new(),
+            notes,
             entries <- new_mutex!(KVec::new()),
-        })
+        }))
     }
 
     /// Shows a service to packets.
@@ -438,7 +456,7 @@ impl Registry {
         if let Some(entry) = entries.iter_mut().find(|entry| entry.netns == id(netns)) {
             return entry.add(key, service);
         }
-        let mut entry = Entry::new(netns, &self.config)?;
+        let mut entry = Entry::new(netns, self.is_express(netns))?;
         entry.add(key, service)?;
         entries.push(entry, GFP_KERNEL)?;
         Ok(())
@@ -455,5 +473,22 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// Whether packets of a namespace may be forwarded before they are routed: what was said of it,
+    /// or else what the load option says.
+    pub(crate) fn is_express(&self, netns: &Netns) -> bool {
+        self.notes.express(netns).unwrap_or(self.config.express)
+    }
+
+    /// Says it of a namespace, for as long as both it and the module exist. On failure all stays as
+    /// it was.
+    pub(crate) fn set_express(&self, netns: &Netns, on: bool) -> Result {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.netns == id(netns)) {
+            entry.set_express(netns, on)?;
+        }
+        self.notes.set_express(netns, on);
+        Ok(())
     }
 }

@@ -23,6 +23,7 @@ use crate::{
             Skb, //
         },
     },
+    netlink::Family,
     pure::{
         flow::Proto,
         hash,
@@ -41,7 +42,10 @@ use crate::{
     },
     stats::Count,
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::ArcBorrow, //
+};
 
 /// The control port of FTP. Its data connections belong to entries of the control connection, so
 /// all of it goes through IPVS.
@@ -75,19 +79,23 @@ impl Mhs {
 }
 
 impl Scheduler for Mhs {
-    type Context = Registry;
+    type Context = Family;
     type Service = Service;
 
-    fn init(registry: &Registry, svc: Locked<'_>, link: SvcLink) -> Result<RcuArc<Service>> {
-        let service = Service::new(svc, link, registry.config, registry.family.clone())?;
-        let catalog = registry.family.context();
-        let mut result = catalog.add(svc.netns(), service.clone());
+    fn init(
+        family: ArcBorrow<'_, Family>,
+        svc: Locked<'_>,
+        link: SvcLink,
+    ) -> Result<RcuArc<Service>> {
+        let registry = family.context();
+        let service = Service::new(svc, link, registry.config, family.into())?;
+        let mut result = registry.catalog.add(svc.netns(), service.clone());
         if result.is_ok() && svc.dests().next().is_some() {
             service.adopt(svc);
             result = Self::show(registry, &svc, &service);
         }
         if let Err(error) = result {
-            catalog.remove(svc.netns(), &service);
+            registry.catalog.remove(svc.netns(), &service);
             service.close();
             return Err(error);
         }
@@ -98,8 +106,9 @@ impl Scheduler for Mhs {
         &service.link
     }
 
-    fn done(registry: &Registry, svc: Locked<'_>, service: &RcuArc<Service>) {
-        registry.family.context().remove(svc.netns(), service);
+    fn done(family: ArcBorrow<'_, Family>, svc: Locked<'_>, service: &RcuArc<Service>) {
+        let registry = family.context();
+        registry.catalog.remove(svc.netns(), service);
         if service.is_shown() {
             registry.remove(svc.netns(), service);
         }
@@ -107,7 +116,7 @@ impl Scheduler for Mhs {
     }
 
     fn changed(
-        registry: &Registry,
+        family: ArcBorrow<'_, Family>,
         svc: Locked<'_>,
         service: &RcuArc<Service>,
         dest: &Dest,
@@ -117,7 +126,7 @@ impl Scheduler for Mhs {
             Change::Added | Change::Updated => service.set(svc, dest),
             Change::Deleted => service.delete(svc, dest),
         }
-        if Self::show(registry, &svc, service).is_err() {
+        if Self::show(family.context(), &svc, service).is_err() {
             pr_warn!("no memory: a service stays stateful until its next change\n");
         }
     }

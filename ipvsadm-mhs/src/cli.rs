@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     service::{self, Family, Protocol, Service},
 };
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
 const EXIT_STATUS: &str = "\
@@ -77,6 +77,12 @@ pub enum Command {
     /// has been seen, and then changes the scheduler.
     #[command(after_help = SERVICE_FORMS)]
     Handover(Handover),
+
+    /// Show express mode, or switch it on or off in this network namespace
+    ///
+    /// With it, packets of stateless flows leave before they are routed and tracked: most of netfilter
+    /// does not see them. At first it is as the module option express says.
+    Express(Express),
 
     /// Say what a change would do, without doing it
     ///
@@ -389,6 +395,18 @@ pub struct Replace {
     /// Then delete the old one
     #[arg(long, requires = "wait")]
     pub delete: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Express {
+    /// What it is to be
+    pub switch: Option<Switch>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]

@@ -55,6 +55,7 @@ fn run(cli: &Cli) -> Result<()> {
             Change::Drain(drain) => command::drain::run(drain, json),
             Change::Replace(replace) => command::replace::run(replace, json),
         },
+        Command::Express(express) => command::express::run(express, json),
         Command::Handover(handover) => command::handover::run(handover, json),
         Command::Plan(plan) => command::plan::run(plan, json),
         Command::Simulate(simulate) => command::simulate::run(simulate, json),

@@ -47,6 +47,8 @@ pub enum Cmd {
     MergeNtf = 6,
     DestNtf = 7,
     FailureNtf = 8,
+    GetNetns = 9,
+    SetNetns = 10,
 }
 impl IsCmd for Cmd {}
 
@@ -147,6 +149,12 @@ pub enum EventAttr {
     NextMerge = 8,
 }
 impl NlAttrType for EventAttr {}
+
+#[neli_enum(serialized_type = "u16")]
+pub enum NetnsAttr {
+    Express = 1,
+}
+impl NlAttrType for NetnsAttr {}
 
 /// What was counted for a service since it has this scheduler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -556,6 +564,24 @@ impl Mhs {
         }
         all.sort_by_key(|(service, cpu, _)| (*service, *cpu));
         Ok(all)
+    }
+
+    /// Whether the network namespace has express mode; before that, `change` says whether it is to.
+    pub fn express(&mut self, change: Option<bool>) -> Result<bool> {
+        let (cmd, attrs) = match change {
+            None => (Cmd::GetNetns, Attrs::new()),
+            Some(on) => {
+                let attr = attr(NetnsAttr::Express, u8::from(on))?;
+                (Cmd::SetNetns, [attr].into_iter().collect())
+            }
+        };
+        let found = self
+            .genl
+            .request(&self.family, cmd, NlmF::ACK, attrs, "express mode");
+        let found: Vec<Genlmsghdr<Cmd, NetnsAttr>> = found.map_err(too_old)?;
+        let message = found.first().ok_or_else(|| answer("no express mode"))?;
+        let express = number::<_, u8>(&message.attrs().get_attr_handle(), NetnsAttr::Express)?;
+        Ok(express.is_some_and(|express| express != 0))
     }
 
     /// The events from now on.

@@ -72,8 +72,13 @@ static const struct nla_policy ipvs_mhs_get_counters_nl_policy[IPVS_MHS_CPU_A_SE
 	[IPVS_MHS_CPU_A_SERVICE] = NLA_POLICY_NESTED(ipvs_mhs_service_key_nl_policy),
 };
 
+/* IPVS_MHS_CMD_SET_NETNS - do */
+static const struct nla_policy ipvs_mhs_set_netns_nl_policy[IPVS_MHS_NETNS_A_EXPRESS + 1] = {
+	[IPVS_MHS_NETNS_A_EXPRESS] = NLA_POLICY_MAX(NLA_U8, 1),
+};
+
 /* Ops table for IPVS_MHS */
-const struct genl_split_ops ipvs_mhs_nl_ops[5] = {
+const struct genl_split_ops ipvs_mhs_nl_ops[7] = {
 	{
 		.cmd		= IPVS_MHS_CMD_GET_SERVICE,
 		.doit		= ipvs_mhs_nl_get_service_doit,
@@ -114,6 +119,18 @@ const struct genl_split_ops ipvs_mhs_nl_ops[5] = {
 		.policy		= ipvs_mhs_get_counters_nl_policy,
 		.maxattr	= IPVS_MHS_CPU_A_SERVICE,
 		.flags		= GENL_UNS_ADMIN_PERM | GENL_CMD_CAP_DUMP,
+	},
+	{
+		.cmd	= IPVS_MHS_CMD_GET_NETNS,
+		.doit	= ipvs_mhs_nl_get_netns_doit,
+		.flags	= GENL_UNS_ADMIN_PERM | GENL_CMD_CAP_DO,
+	},
+	{
+		.cmd		= IPVS_MHS_CMD_SET_NETNS,
+		.doit		= ipvs_mhs_nl_set_netns_doit,
+		.policy		= ipvs_mhs_set_netns_nl_policy,
+		.maxattr	= IPVS_MHS_NETNS_A_EXPRESS,
+		.flags		= GENL_UNS_ADMIN_PERM | GENL_CMD_CAP_DO,
 	},
 };
 

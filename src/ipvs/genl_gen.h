@@ -16,7 +16,7 @@
 extern const struct nla_policy ipvs_mhs_service_key_nl_policy[IPVS_MHS_KEY_A_FWMARK + 1];
 
 /* Ops table for IPVS_MHS */
-extern const struct genl_split_ops ipvs_mhs_nl_ops[5];
+extern const struct genl_split_ops ipvs_mhs_nl_ops[7];
 
 int ipvs_mhs_nl_get_service_start(struct netlink_callback *cb);
 int ipvs_mhs_nl_get_dest_start(struct netlink_callback *cb);
@@ -36,6 +36,8 @@ int ipvs_mhs_nl_get_slots_dumpit(struct sk_buff *skb,
 				 struct netlink_callback *cb);
 int ipvs_mhs_nl_get_counters_dumpit(struct sk_buff *skb,
 				    struct netlink_callback *cb);
+int ipvs_mhs_nl_get_netns_doit(struct sk_buff *skb, struct genl_info *info);
+int ipvs_mhs_nl_set_netns_doit(struct sk_buff *skb, struct genl_info *info);
 
 enum {
 	IPVS_MHS_NLGRP_EVENTS,

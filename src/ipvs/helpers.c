@@ -1,5 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
 #include "helpers.h"
+
+struct mhs_net {
+	u32 express;	/* enum mhs_express */
+};
+
+static unsigned int mhs_net_id __read_mostly;
+static atomic_t mhs_net_users = ATOMIC_INIT(0);
+
+static struct pernet_operations mhs_net_ops = {
+	.id = &mhs_net_id,
+	.size = sizeof(struct mhs_net),
+};
+
+int mhs_net_register(void)
+{
+	int error;
+
+	if (atomic_cmpxchg(&mhs_net_users, 0, 1))
+		return -EBUSY;
+	error = register_pernet_subsys(&mhs_net_ops);
+	if (error)
+		atomic_set(&mhs_net_users, 0);
+	return error;
+}
+
+void mhs_net_unregister(void)
+{
+	unregister_pernet_subsys(&mhs_net_ops);
+	atomic_set(&mhs_net_users, 0);
+}
+
+u32 mhs_net_express(const struct net *net)
+{
+	const struct mhs_net *notes = net_generic(net, mhs_net_id);
+
+	return READ_ONCE(notes->express);
+}
+
+void mhs_net_note_express(struct net *net, u32 express)
+{
+	struct mhs_net *notes = net_generic(net, mhs_net_id);
+
+	WRITE_ONCE(notes->express, express);
+}
 
 u8 mhs_ipvs_settings(struct netns_ipvs *ipvs)
 {

@@ -29,6 +29,18 @@ enum mhs_door {
 	MHS_DOOR_EXPRESS = NF_IP_PRI_FIRST,
 };
 
+/* What was said of express mode in a netns; nothing at first. */
+enum mhs_express {
+	MHS_EXPRESS_UNSAID,
+	MHS_EXPRESS_ON,
+	MHS_EXPRESS_OFF,
+};
+
+int mhs_net_register(void);
+void mhs_net_unregister(void);
+u32 mhs_net_express(const struct net *net);
+void mhs_net_note_express(struct net *net, u32 express);
+
 /* Load options, see params.c. */
 extern unsigned int mhs_table_size;
 extern char mhs_hash_key[64];

@@ -11,7 +11,11 @@ use super::{
 };
 use crate::pure::hash::Addr;
 use core::ffi::c_int;
-use kernel::types::Opaque;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
 
 /// The timeouts of a protocol, in ticks.
 #[derive(Clone, Copy)]
@@ -233,5 +237,53 @@ impl Netns {
                 .reduce(Timeouts::longer)
                 .unwrap_or(Timeouts::DEFAULT)
         }
+    }
+}
+
+/// Room in every namespace for what is noted of it.
+///
+/// # Invariants
+///
+/// There is room as long as this exists.
+pub(crate) struct Notes(());
+
+impl Notes {
+    /// Makes room. May sleep, as may dropping it.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is room already, for another one.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: May be called at any time in process context.
+        to_result(unsafe { bindings::mhs_net_register() })?;
+        // INVARIANT: Registered.
+        Ok(Self(()))
+    }
+
+    /// What was noted of express mode.
+    pub(crate) fn express(&self, netns: &Netns) -> Option<bool> {
+        // SAFETY: The namespace is valid, and by the type invariants it has room for notes.
+        match unsafe { bindings::mhs_net_express(netns.net()) } {
+            bindings::mhs_express_MHS_EXPRESS_ON => Some(true),
+            bindings::mhs_express_MHS_EXPRESS_OFF => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Notes whether there is to be express mode.
+    pub(crate) fn set_express(&self, netns: &Netns, on: bool) {
+        let note = match on {
+            true => bindings::mhs_express_MHS_EXPRESS_ON,
+            false => bindings::mhs_express_MHS_EXPRESS_OFF,
+        };
+        // SAFETY: As above.
+        unsafe { bindings::mhs_net_note_express(netns.net(), note) };
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants it is registered.
+        unsafe { bindings::mhs_net_unregister() };
     }
 }

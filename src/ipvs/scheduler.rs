@@ -37,6 +37,10 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     types::Opaque, //
 };
 
@@ -65,7 +69,7 @@ pub(crate) trait Scheduler: Sized + 'static {
     /// A service begins to use the scheduler. It has servers already if it used another one before.
     /// `link` is cut when the service is done.
     fn init(
-        context: &Self::Context,
+        context: ArcBorrow<'_, Self::Context>,
         svc: Locked<'_>,
         link: SvcLink,
     ) -> Result<RcuArc<Self::Service>>;
@@ -75,11 +79,15 @@ pub(crate) trait Scheduler: Sized + 'static {
 
     /// A service does not use the scheduler any more. All references to servers must be released
     /// before this returns. Packets may still hold `service` for a grace period.
-    fn done(context: &Self::Context, svc: Locked<'_>, service: &RcuArc<Self::Service>);
+    fn done(
+        context: ArcBorrow<'_, Self::Context>,
+        svc: Locked<'_>,
+        service: &RcuArc<Self::Service>,
+    );
 
     /// The servers of a service changed. There is nobody to report an error to.
     fn changed(
-        context: &Self::Context,
+        context: ArcBorrow<'_, Self::Context>,
         svc: Locked<'_>,
         service: &RcuArc<Self::Service>,
         dest: &Dest,
@@ -99,7 +107,7 @@ pub(crate) trait Scheduler: Sized + 'static {
 /// The [`Scheduler::Context`] of the scheduler of this module: IPVS calls back with nothing but a
 /// service, which does not know its scheduler yet when it is initialised.
 ///
-/// Null, or the context of the one [`Registration`] there is.
+/// Null, or what [`Arc::as_ptr`] says of the context of the one [`Registration`] there is.
 static CONTEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 /// The callbacks of a scheduler of type `T`.
@@ -113,9 +121,10 @@ impl<T: Scheduler> Adapter<T> {
     /// # Safety
     ///
     /// A [`Registration<T>`] must exist for all of `'a`.
-    unsafe fn context<'a>() -> &'a T::Context {
-        // SAFETY: While there is a registration the pointer is that of its context.
-        unsafe { &*CONTEXT.load(Ordering::Acquire).cast::<T::Context>() }
+    unsafe fn context<'a>() -> ArcBorrow<'a, T::Context> {
+        // SAFETY: While there is a registration the pointer is that of its context, which it has a
+        // reference to.
+        unsafe { ArcBorrow::from_raw(CONTEXT.load(Ordering::Acquire).cast::<T::Context>()) }
     }
 
     /// # Safety
@@ -236,7 +245,7 @@ impl<T: Scheduler> Adapter<T> {
 pub(crate) struct Registration<T: Scheduler> {
     scheduler: Pin<KBox<Opaque<bindings::ip_vs_scheduler>>>,
     // Never looked at here; read through `CONTEXT`.
-    _context: Pin<KBox<T::Context>>,
+    _context: Arc<T::Context>,
 }
 
 // SAFETY: It may be dropped by any thread.
@@ -253,7 +262,7 @@ impl<T: Scheduler> Registration<T> {
     pub(crate) fn new(
         module: &'static ThisModule,
         name: &'static CStr,
-        context: Pin<KBox<T::Context>>,
+        context: Arc<T::Context>,
     ) -> Result<Self> {
         // SAFETY: The structure consists of numbers, pointers that may be null and optional
         // functions, for all of which zero is a value.
@@ -279,7 +288,7 @@ impl<T: Scheduler> Registration<T> {
             (*head).next = head;
             (*head).prev = head;
         }
-        let pointer: *const T::Context = &*context;
+        let pointer = Arc::as_ptr(&context);
         CONTEXT
             .compare_exchange(
                 ptr::null_mut(),

@@ -5,6 +5,7 @@
 pub mod delete;
 pub mod drain;
 pub mod events;
+pub mod express;
 pub mod generate;
 pub mod handover;
 pub mod list;

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Running tests and counting what came of them, for the scripts that do. To be sourced after env.sh.
+
+passed=0 failed=0
+result() {
+	if (($1 == 0)); then
+		passed=$((passed + 1))
+		echo "ok: $2"
+	else
+		failed=$((failed + 1))
+		echo "not ok: $2"
+	fi
+}
+
+mkdir -p "$TOP/build"
+
+# count LOG PATTERN
+count() { grep -cE "$2" "$1" || true; }
+
+# tap FILE: counts the results of a KTAP stream.
+tap() {
+	good=$(count "$1" '^ok ')
+	bad=$(count "$1" '^not ok ')
+	passed=$((passed + good)) failed=$((failed + bad))
+}
+
+# reported NAME FILE: the results of a KTAP stream, and whether it has as many as it should.
+reported() {
+	local plan
+	tap "$2"
+	plan=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$2" | tail -n 1)
+	result $((${plan:-0} != good + bad || good + bad == 0)) "$1: every test reported"
+}
+
+# kernel_log NAME FILE
+kernel_log() {
+	local rc=0
+	"$TOP/scripts/kmsg-check" "$2" || rc=$?
+	result "$rc" "$1: kernel log"
+}
+
+# kunit KIND
+kunit() {
+	local out=$TOP/build/kunit-$1.ktap rc=0
+	say "KUnit suites in $1"
+	"$TOP/scripts/guest" "$1" --timeout 300 --log "$TOP/build/kunit-$1.log" -- bash -ec \
+		'modprobe ip_vs; dmesg -C; modprobe ip_vs_mhs_kunit; dmesg --color=never; rmmod ip_vs_mhs_kunit' |
+		sed -n 's/^\[[^]]*\] \{5,\}\(ok\|not ok\) /\1 /p' | tee "$out" || rc=$?
+	tap "$out"
+	result $((rc || good < 5)) "KUnit in $1: every suite reported"
+	kernel_log "KUnit in $1" "$TOP/build/kunit-$1.log"
+}
+
+# Again with express mode on: what may differ there. An emulated machine takes a while for each, so
+# there it is a few.
+EXPRESS=(changes rules stateless)
+EXPRESS_MORE=(drained edges hashing hostile icmp marks options protocols save stateful)
+
+# Those that take minutes in an emulated machine. They begin, dealt out like this: 0 1 1 0.
+SLOW=(flapping toggle flood netlink many edges icmp reload)
+
+# Guests wait more than they work, so a few of them run side by side, each with every so manieth
+# script. shard NAME GUEST SCRIPT...: one of them. The stock kernel can wait: its clock stands still
+# meanwhile.
+shard() {
+	local name=$1 kind=$2 rc=0 nice=()
+	shift 2
+	[[ $kind != stock ]] || nice=(nice)
+	"${nice[@]}" "$TOP/scripts/guest" "$kind" --paced --timeout 4500 --log "$TOP/build/$name.log" -- \
+		bash run.sh "$@" 2>"$TOP/build/$name.err" |
+		tee "$TOP/build/$name.ktap" | sed -u "s/^/$name: /" || rc=$?
+	((rc == 0)) || sed "s/^/$name: /" "$TOP/build/$name.err"
+}
+
+# selftests KIND: starts all of them, in the background; see selftests_done.
+shards=()
+selftests() {
+	local kind=$1 run=("${SLOW[@]}") name i j mine
+	for name in "$TOP"/selftests/tests/*.sh; do
+		name=$(basename "$name" .sh)
+		[[ " ${SLOW[*]} " == *" $name "* ]] || run+=("$name")
+	done
+	run+=("${EXPRESS[@]/#/express:}")
+	[[ $kind == stock ]] || run+=("${EXPRESS_MORE[@]/#/express:}")
+	for i in 0 1; do
+		mine=()
+		for ((j = 0; j < ${#run[@]}; j++)); do
+			((((j + 1) / 2) % 2 != i)) || mine+=("${run[j]}")
+		done
+		shard "$kind.$i" "$kind" "${mine[@]}" &
+		shards+=("$kind.$i")
+	done
+}
+
+# What came of the selftests, once nothing is left in the background.
+selftests_done() {
+	local name
+	for name in "${shards[@]}"; do
+		reported "$name" "$TOP/build/$name.ktap"
+		kernel_log "$name" "$TOP/build/$name.log"
+	done
+}
+
+# What failed, once more, and the line that counts.
+summary() {
+	if ((failed)); then grep -hE '^(not ok|# got)' "$TOP"/build/*.ktap || true; fi
+	echo "$passed passed, $failed failed"
+	((failed == 0 && passed > 0))
+}

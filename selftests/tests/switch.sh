@@ -1,0 +1,85 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Express mode is switched on and off in one namespace by netlink, before there is
+# a service and under live connections. Fails when packets go the way they did
+# before, when another namespace or the next service is not as was said, or when a
+# connection notices.
+
+EXPRESS=
+. "$(dirname "$0")/../lib.sh"
+setup
+T=${T:-40}
+lb ipvsadm --set "$T" "$T" "$T"
+modprobe -q nf_tables
+modprobe ip_vs_mhs
+tool() { lb ipvsadm-mhs express "$@"; }
+SPEC=/host/ynl/netlink/specs/ip_vs_mhs.yaml
+raw() { lb python3 /host/ynl/pyynl/cli.py --spec $SPEC --output-json --no-schema --do set-netns --json "$1" 2>&1; }
+
+# Packets for the service that were routed and came to this host.
+lb nft -f - <<-NFT
+	table inet seen {
+		chain in {
+			type filter hook input priority -300;
+			tcp dport 80 counter
+		}
+	}
+NFT
+routed() { lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add'; }
+# goes FIRST: how 100 connections go, by way of routing or not.
+goes() {
+	local before result
+	before=$(routed)
+	result=$(short 100 --first "$1" | jq .answered)
+	echo "$result $(($(routed) - before > 0))"
+}
+
+eq "at first as the load option says" "$(tool)" "express mode is off"
+eq "without a service: on" "$(tool on)" "express mode is on"
+service $SVC
+# The first ones have IPVS find the routes.
+short 40 >/dev/null
+sleep 3
+eq "a service that comes later: nothing is routed" "$(goes 1000)" "100 0"
+eq "off: all is routed" "$(tool off) $(goes 2000)" "express mode is off 100 1"
+eq "on: nothing is" "$(tool on) $(goes 3000)" "express mode is on 100 0"
+eq "on again: the same" "$(tool on) $(goes 4000)" "express mode is on 100 0"
+eq "no entry" "$(entries)" 0
+eq "JSON" "$(lb ipvsadm-mhs --json express)" '{"express":true}'
+eq "the kernel's own tool" "$(raw '{}' | jq -c .)" '{"express":1}'
+ok "a number that is none of the two is refused and explained" \
+	grep -q "integer out of range" <<<"$(raw '{"express": 2}')"
+eq "and changes nothing" "$(tool)" "express mode is on"
+
+ip netns add other
+eq "another namespace is as the load option says" "$(in_ns other ipvsadm-mhs express)" "express mode is off"
+ip netns del other
+
+lb ipvsadm -D -t $SVC
+service $SVC
+short 40 >/dev/null
+sleep 3
+eq "the service is made anew: still on" "$(tool) $(goes 5000)" "express mode is on 100 0"
+
+start_long 60 --first 6000
+for _ in $(seq 20); do
+	tool off >/dev/null
+	sleep 0.2
+	tool on >/dev/null
+	sleep 0.2
+done
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 3
+tool off >/dev/null
+eq "switched 40 times, and while slots move: no connection breaks" "$(long_status .broken)" 0
+stop_long
+
+setpriv() { lb setpriv --bounding-set -net_admin --inh-caps -net_admin ipvsadm-mhs express "$@" 2>/dev/null; }
+setpriv on
+eq "without CAP_NET_ADMIN: refused" "$? $(tool)" "4 express mode is off"
+
+tool on >/dev/null
+lb ipvsadm -C
+ok "the module goes" wait_for 60 rmmod ip_vs_mhs 2>/dev/null
+modprobe ip_vs_mhs
+eq "and comes back: what was said went with it" "$(tool)" "express mode is off"
