@@ -8,6 +8,7 @@ help:
 	@echo 'On this machine, in guests, nothing to set up (KERNEL=7.3 or 7.2):'
 	@echo '  make demo             what the balancer does, beside in-tree mh'
 	@echo '  make test             everything that proves it'
+	@echo '  make torture          what takes hours: debug kernel, broken on purpose, fuzzing, ...'
 	@echo '  make bench            what it costs: build/bench.json and the figures of'
 	@echo '                        Documentation/performance.rst (scripts/bench has more)'
 	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
@@ -44,6 +45,9 @@ demo: stock
 test:
 	scripts/test
 
+torture:
+	scripts/torture
+
 bench:
 	scripts/bench
 
@@ -56,5 +60,5 @@ doc:
 clean-cache:
 	rm -rf "$${MHS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ip_vs_mhs}"
 
-.PHONY: help modules modules_install clean stock um debug tool install demo test bench lint doc \
+.PHONY: help modules modules_install clean stock um debug tool install demo test torture bench lint doc \
 	clean-cache

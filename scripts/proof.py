@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The results of scripts/torture: build/proof/NAME.json, and what Documentation/testing.rst says of them.
+
+    proof.py tap FILE PASSED FAILED GUESTS KTAP...     results of selftests become one such file
+    proof.py note DIRECTORY BEGIN STATUS KERNEL TREE   what was written since BEGIN was measured by these
+    proof.py publish DIRECTORY PAGE                    the page gets all of them
+
+A file has the fields title, command, ok, figures (pairs of label and value) and, if it likes, table (head and
+rows) and text.
+"""
+
+import datetime
+import json
+import re
+import sys
+from pathlib import Path
+
+ORDER = ["debug", "torture", "oracle", "jet", "mutants", "model", "fuzz", "packets", "netlink", "skew", "faults"]
+BEGIN, END = ".. results begin", ".. results end"
+
+
+def tap(path, passed, failed, guests, *files):
+    lines = [line for file in files for line in Path(file).read_text().splitlines()]
+    scripts = [line for line in lines if line.endswith(": ran to its end")]
+    leaks = [line for line in lines if line.endswith(": no memory is lost")]
+    result = {
+        "title": "Every selftest on a kernel that checks itself",
+        "command": "scripts/torture debug",
+        "ok": failed == "0",
+        "figures": [
+            ["selftest scripts", str(len(scripts))],
+            ["results, KUnit and kernel logs included", f"{int(passed) + int(failed):,}"],
+            ["failed", failed],
+            ["times that kmemleak looked twice", str(len(leaks))],
+            ["of those, found something", str(sum(line.startswith("not") for line in leaks))],
+        ],
+    }
+    Path(path).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def note(directory, begin, status, kernel, tree):
+    for path in Path(directory).glob("*.json"):
+        if path.stat().st_mtime >= float(begin):
+            result = json.loads(path.read_text())
+            result["ok"] = bool(result["ok"]) and status == "0"
+            result["run"] = {"kernel": kernel, "tree": tree, "day": str(datetime.date.today())}
+            path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def cell(value):
+    """A cell of a list table: text as it is, not as markup."""
+    return re.sub(r"([\\`*_|])", r"\\\1", str(value)) or "-"
+
+
+def rows(table):
+    for row in table:
+        for i, value in enumerate(row):
+            yield f"   {'* -' if i == 0 else '  -'} {cell(value)}"
+
+
+def section(result):
+    run = result.get("run", {})
+    yield from [result["title"], "-" * len(result["title"]), ""]
+    yield f"``{result['command']}``"
+    if run:
+        yield f"({run['day']}, Linux {run['kernel']}, tree {run['tree']})"
+    if not result["ok"]:
+        yield "**failed**"
+    yield ""
+    if result.get("text"):
+        yield from [result["text"], ""]
+    yield from [".. list-table::", "   :widths: 70 30", "", *rows(result["figures"]), ""]
+    if result.get("table"):
+        yield from [".. list-table::", "   :header-rows: 1", ""]
+        yield from [*rows([result["table"]["head"], *result["table"]["rows"]]), ""]
+
+
+def publish(directory, page):
+    found = {path.stem: json.loads(path.read_text()) for path in Path(directory).glob("*.json")}
+    if not found:
+        sys.exit(f"error: no results in {directory}: run scripts/torture first")
+    names = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    lines = [line for name in names for line in section(found[name])]
+    text = Path(page).read_text()
+    head, rest = text.split(BEGIN + "\n")
+    _, tail = rest.split(END + "\n")
+    Path(page).write_text(head + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + "\n" + tail)
+
+
+if __name__ == "__main__":
+    {"tap": tap, "note": note, "publish": publish}[sys.argv[1]](*sys.argv[2:])
