@@ -122,14 +122,16 @@ um() {
 		"$RELEASE $(cat "$TOP/scripts/uml.config") $(declare -f um_kernel)" build_um
 }
 
-# Rust with KASAN needs clang.
+# Rust with KASAN needs clang. That puts data into sections of their own for the code model of user-mode
+# Linux, of which the linker script knows nothing: lockdep would take keys for none, kmemleak not look there.
+DEBUG_MAKE=(LLVM=-19 KCFLAGS=-mlarge-data-threshold=2147483647)
 build_debug() {
-	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" LLVM=-19
+	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" "${DEBUG_MAKE[@]}"
 }
 debug() {
 	kernel
 	cached debug "build a user-mode Linux $VERSION that checks itself" \
-		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) $(declare -f um_kernel)" build_debug
+		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) ${DEBUG_MAKE[*]} $(declare -f um_kernel)" build_debug
 }
 
 build_guest_root() {
