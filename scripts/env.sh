@@ -124,7 +124,7 @@ um() {
 
 # Rust with KASAN needs clang. That puts data into sections of their own for the code model of user-mode
 # Linux, of which the linker script knows nothing: lockdep would take keys for none, kmemleak not look there.
-DEBUG_MAKE=(LLVM=-19 KCFLAGS=-mlarge-data-threshold=2147483647)
+DEBUG_MAKE=(LLVM=-19 KCFLAGS="-mlarge-data-threshold=2147483647 -Wno-unused-command-line-argument")
 build_debug() {
 	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" "${DEBUG_MAKE[@]}"
 }
