@@ -100,6 +100,17 @@ stock() {
 	cached stock "regenerate the Rust metadata of $RELEASE" "$RELEASE ${buildroot##*/}" regenerate
 }
 
+# The checker of C. Not in the build root, which would make every kernel anew.
+fetch_sparse() {
+	in_root "$buildroot/root" apt-get -q update
+	in_root "$buildroot/root" sh -c 'cd "$1" && apt-get -q download sparse' - "$1"
+	dpkg-deb -x "$1"/sparse_*.deb "$1"
+}
+sparse() {
+	buildroot
+	cached sparse "fetch sparse" "${buildroot##*/}" fetch_sparse
+}
+
 # um_kernel DIRECTORY CONFIGURATION MAKE_ARGUMENT...
 um_kernel() {
 	local dir=$1 config=$2
