@@ -11,7 +11,7 @@ help:
 	@echo '  make torture          what takes hours: debug kernel, broken on purpose, fuzzing, ...'
 	@echo '  make bench            what it costs: build/bench.json and the figures of'
 	@echo '                        Documentation/performance.rst (scripts/bench has more)'
-	@echo '  make lint             formatting, clippy, checkpatch, shellcheck'
+	@echo '  make lint             formatting, clippy, sparse, checkpatch, shellcheck'
 	@echo '  make doc              build/doc/index.html: the manual, from Documentation/'
 	@echo '  make stock, make um   build/stock/ip_vs_mhs.ko, build/um/ip_vs_mhs.ko'
 	@echo '  make debug            build/debug/ip_vs_mhs.ko, for a kernel that checks itself'
