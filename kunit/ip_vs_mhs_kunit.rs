@@ -129,10 +129,16 @@ mod ipvs_suite {
         Ok(())
     }
 
-    /// A grace period ends without anybody waiting for it.
+    /// A grace period lasts as long as a reader of before, and ends without anybody waiting for it.
     #[test]
     fn grace_periods_end() {
-        let start = GracePeriod::start();
+        let start = {
+            let _guard = kernel_rcu::read_lock();
+            let start = GracePeriod::start();
+            kernel::time::delay::udelay(kernel::time::Delta::from_millis(1));
+            assert!(!start.is_over());
+            start
+        };
         kernel_rcu::synchronize_rcu();
         kernel_rcu::synchronize_rcu();
         assert!(start.is_over());
