@@ -55,3 +55,26 @@ lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 stray 200 --flags R >/dev/null
 sleep 1
 eq "RST in unstable slots: no entry" "$(entries)" 0
+
+# What gets an entry is counted, too, and once.
+sleep 3
+counts() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $3, $4 }'; }
+read -r conns packets < <(counts)
+short 60 >/dev/null
+between "moving slots: some connections get an entry" "$(entries)" 3 57
+all_counted() {
+	local more all
+	read -r more all < <(counts)
+	((more - conns >= 60 && all - packets >= 240))
+}
+ok "moving slots: every connection and packet is counted" wait_for 10 all_counted
+eq "moving slots: and none twice" "$(counts | awk -v before="$conns" '{ print $1 - before }')" 60
+
+# net.ipv4.vs.drop_packet is about what would get an entry: here of each of them.
+lb sysctl -qw net.ipv4.vs.am_droprate=1 net.ipv4.vs.drop_packet=3
+sleep 2
+before=$(entries)
+between "drop_packet: connections of moving slots are refused an entry" \
+	"$(short 60 --first 60 --timeout 5 | jq .failed)" 3 57
+eq "drop_packet: none is made" "$(entries)" "$before"
+lb sysctl -qw net.ipv4.vs.drop_packet=0
