@@ -11,6 +11,7 @@
   netlink.py hold              begins a dump of slots, says so, and reads on when
                                standard input ends
   netlink.py watch             asks for everything, over and over, until standard input ends
+  netlink.py each              how each kind of request there is ends
   netlink.py join              joins the group of events
   netlink.py listen            counts events until standard input ends
   netlink.py starve            adds servers, each with one more allocation before one fails
@@ -36,6 +37,7 @@ ERROR, DONE = 2, 3
 REQUEST, MULTI, ACK, DUMP_INTR, DUMP = 1, 2, 4, 0x10, 0x300
 NESTED, NET_BYTEORDER = 0x8000, 0x4000
 GET_SERVICE, GET_DEST, GET_SLOTS, GET_COUNTERS = 1, 2, 3, 4
+GET_NETNS, SET_NETNS = 9, 10
 COMMANDS = 11
 
 
@@ -382,6 +384,24 @@ def watch():
     return dict(result)
 
 
+def each():
+    family = Family()
+    requests = {kind: (*request, REQUEST | DUMP) for kind, request in DUMPS.items()}
+    requests |= {
+        "service": (GET_SERVICE, service(), REQUEST | ACK),
+        "netns": (GET_NETNS, b"", REQUEST | ACK),
+        "nothing set": (SET_NETNS, b"", REQUEST | ACK),
+    }
+    ends = {}
+    for name, request in requests.items():
+        answers = family.ask(*request)
+        # The acknowledgement comes after an answer.
+        if answers[-1]["number"] == family.number:
+            answers = family.answers()
+        ends[name] = what(answers[-1])
+    return ends
+
+
 def join():
     family = Family()
     try:
@@ -462,6 +482,8 @@ match sys.argv[1:]:
         result = hold()
     case ["watch"]:
         result = watch()
+    case ["each"]:
+        result = each()
     case ["join"]:
         result = join()
     case ["starve"]:

@@ -30,10 +30,10 @@ eq "IPVS is as it was" "$(lb ipvsadm -Sn)" "$before"
 
 # Privileges: those of the namespace.
 unprivileged() { lb setpriv --bounding-set -net_admin --inh-caps -net_admin "$@"; }
-eq "without CAP_NET_ADMIN: no service" \
-	"$(unprivileged python3 "$HERE/netlink.py" torn services | jq -r .end)" EPERM
-eq "without CAP_NET_ADMIN: no slots" \
-	"$(unprivileged python3 "$HERE/netlink.py" torn slots | jq -r .end)" EPERM
+eq "each kind of request, with CAP_NET_ADMIN: answered" \
+	"$(raw each | jq -c '[.[]] | [length, unique]')" '[8,["ok"]]'
+eq "without it: refused" \
+	"$(unprivileged python3 "$HERE/netlink.py" each | jq -c '[.[]] | [length, unique]')" '[8,["EPERM"]]'
 eq "without CAP_NET_ADMIN: no events" \
 	"$(unprivileged python3 "$HERE/netlink.py" join | jq -r .end)" EPERM
 eq "with it: events" "$(raw join | jq -r .end)" ok
