@@ -90,6 +90,8 @@ for i in range(count):
         frames += [ether / part for part in fragment(ip4(i, id=i + 1) / ack(i) / bytes(900), 300)]
     elif what == "tcp-options":
         frames.append(ether / ip4(i) / ack(i, options=[("NOP", None)] * 40))
+    elif what == "martians":
+        frames.append(ether / IP(src=f"127.0.0.{i + 1}", dst=VIP) / TCP(sport=3000, dport=80))
     elif what == "nonsense":
         frames.append(nonsense(i))
 sendp(frames)

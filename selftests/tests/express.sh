@@ -52,6 +52,34 @@ for family in 4 6; do
 	ok "IPv$family: new flows and packets are counted" wait_for 10 all_counted
 done
 
+# A hop is counted, and a packet of nobody is not forwarded.
+for n in 1 2 3 4; do
+	in_ns rs$n nft -f - <<-NFT
+		table inet hops {
+			counter one { }
+			counter other { }
+			counter martian { }
+			chain pre {
+				type filter hook prerouting priority raw;
+				ip saddr 127.0.0.0/8 iif eth0 counter name martian
+				ip daddr $VIP tcp dport 80 ip ttl 63 counter name one
+				ip daddr $VIP tcp dport 80 ip ttl != 63 counter name other
+				ip6 daddr $VIP6 tcp dport 80 ip6 hoplimit 63 counter name one
+				ip6 daddr $VIP6 tcp dport 80 ip6 hoplimit != 63 counter name other
+			}
+		}
+	NFT
+done
+hops() {
+	for n in 1 2 3 4; do in_ns rs$n nft -j list counters; done |
+		jq -s "[.[].nftables[].counter | select(.name == \"$1\").packets] | add"
+}
+eq "40 connections" "$(short 20 --first 500 | jq .answered) $(short 20 --first 500 --vip $VIP6 | jq .answered)" "20 20"
+ok "a hop is counted" test "$(hops one)" -ge 160
+in_ns client python3 "$HERE/craft.py" martians 20
+sleep 1
+eq "of each packet; and none is from 127.0.0.0/8" "$(hops other) $(hops martian)" "0 0"
+
 # The last hop: who sent it is told.
 told() { in_ns client nstat -asz IcmpInTimeExcds Icmp6InTimeExcds | awk '/TimeExcds/ { n += $2 } END { print n }'; }
 before=$(told)
@@ -84,6 +112,14 @@ for n in 1 2 3 4; do
 	ip -n lb route del 10.0.0.1$n/32
 	ip -n lb -6 route del fd00::1$n/128
 done
+
+# The way to the servers is closed, and opened.
+short 60 --first 600 >/dev/null
+for n in 1 2 3 4; do ip -n lb route add unreachable 10.0.0.1$n/32; done
+eq "servers that cannot be reached any more: nothing is forwarded" \
+	"$(short 20 --first 600 --timeout 3 | jq .answered)" 0
+for n in 1 2 3 4; do ip -n lb route del unreachable 10.0.0.1$n/32; done
+eq "servers can be reached again" "$(short 20 --first 600 | jq .answered)" 20
 
 # An address that is not of this host is no business of ours, though there is a service.
 ip -n lb addr del $VIP/32 dev eth0
