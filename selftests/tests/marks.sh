@@ -47,6 +47,12 @@ lb ipvsadm -C
 service $SVC
 short 20 --first 2000 >/dev/null
 eq "by address, marked packets: no entry" "$(entries_from 2000 20)" 0
+lb ipvsadm -A -f 1 -s $SCHED
+lb ipvsadm -a -f 1 -r 10.0.0.13:0 -g
+settle
+eq "a mark comes first, without entries" \
+	"$(short 20 --first 2500 | jq .servers.rs3) $(entries_from 2500 20)" "20 0"
+lb ipvsadm -D -f 1
 lb ipvsadm -A -f 1 -s rr
 lb ipvsadm -a -f 1 -r 10.0.0.11:0 -g
 result=$(short 20 --first 3000)
