@@ -34,6 +34,9 @@ on3=$(long_status .servers.rs3)
 lb ipvsadm -d -t $SVC -r 10.0.0.13:80
 eq "delete: no connection breaks" "$(long_status .broken)" 0
 eq "delete: they stay where they are" "$(long_status .servers.rs3)" "$on3"
+# IPVS would drop their packets if they had entries, and so would a backup.
+eq "delete: and none has an entry" \
+	"$(lb ipvsadm -Lnc | awk '$4 ~ /^10\.1\.0\./ && $6 == "10.0.0.13:80"' | wc -l)" 0
 result=$(short 60 --first 3000)
 eq "delete: it gets no new connection" "$(jq '.answered - (.servers.rs3 // 0)' <<<"$result")" 60
 
@@ -48,4 +51,13 @@ result=$(short 60 --first 4000)
 eq "stable again: new connections are answered" "$(jq .answered <<<"$result")" 60
 between "stable again: they make no entry" "$(entries)" 0 "$before"
 stop_long
-ok "every entry fades" wait_for $((T * 10)) no_entries
+
+# Connections that begin while their slots move are pinned to the new server. After the merge the
+# slots say the same.
+short 60 --first 5000 >/dev/null
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g -w 0
+start_long 60 --first 5000
+between "new connections of moving slots have entries" "$(entries_from 5000 60)" 3 57
+ok "every entry fades, of live connections too" wait_for $((T * 10)) no_entries
+eq "and they live on" "$(long_status .broken) $(entries)" "0 0"
+stop_long
