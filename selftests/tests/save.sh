@@ -44,9 +44,12 @@ eq "added again: no new entry" "$(entries)" "$n"
 # Deleted with expire_nodest_conn: no grace.
 on4=$(long_status .servers.rs4)
 lb sysctl -qw net.ipv4.vs.expire_nodest_conn=1
+# A grace would be one that is noticed.
+lb ipvsadm --set 300 300 300
 lb ipvsadm -d -t $SVC -r 10.0.0.14:80
 ended() { [[ $(long_status '.servers.rs4 // 0') == 0 ]]; }
-ok "expire_nodest_conn: its connections end at once" wait_for 20 ended
+ok "expire_nodest_conn: its connections end at once" wait_for 60 ended
+lb ipvsadm --set "$T" "$T" "$T"
 eq "and no other" "$(long_status .broken)" "$on4"
 stop_long
 
