@@ -47,6 +47,10 @@ def ack(i, **more):
     return TCP(sport=3000 + i, dport=80, flags="A", seq=1, ack=1, **more)
 
 
+def syn(i):
+    return TCP(sport=3000 + i, dport=80, flags="S")
+
+
 def nonsense(i):
     """Something that looks like a packet for the service, and then does not."""
     base = rng.choice(
@@ -86,6 +90,14 @@ for i in range(count):
             / IPv6ExtHdrDestOpt(options=pad)
             / ack(i)
         )
+    elif what == "many-extensions":
+        packet = ether / ip6(i)
+        for _ in range(12):
+            packet /= IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(4))])
+        frames.append(packet / syn(i))
+    elif what == "torn":
+        # The first fragment of a packet, and not of a length that it may have: reassembly lets it pass.
+        frames.append(ether / ip6(i) / IPv6ExtHdrFragment(m=1, id=i) / syn(i))
     elif what == "fragments":
         frames += [ether / part for part in fragment(ip4(i, id=i + 1) / ack(i) / bytes(900), 300)]
     elif what == "tcp-options":

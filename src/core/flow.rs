@@ -95,9 +95,6 @@ struct Network {
     l4: usize,
 }
 
-/// IPv6 extension headers that are skipped, at most (RFC 8200 sets no limit; IPVS neither).
-const MAX_EXTENSIONS: usize = 8;
-
 const TCP: u8 = Proto::Tcp as u8;
 const UDP: u8 = Proto::Udp as u8;
 const SCTP: u8 = Proto::Sctp as u8;
@@ -108,6 +105,9 @@ const GRE: u8 = 47;
 
 /// Reads the headers of an unfragmented packet, or of the packet that an ICMP error is about
 /// (RFC 792, RFC 4443); `None` for any other packet and for one that is cut short.
+///
+/// IPv6: also of the first fragment. Where this is asked packets are whole again, but for fragments
+/// that reassembly refuses and lets pass, which IPVS takes for packets.
 #[inline]
 pub fn parse<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
     match plain(v6, packet) {
@@ -178,7 +178,7 @@ fn tcp_kind(flags: u8) -> Kind {
 #[cold]
 #[inline(never)]
 fn parse_slowly<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
-    let net = network(v6, packet, 0).filter(|net| !net.fragment)?;
+    let net = network(v6, packet, 0).filter(|net| v6 || !net.fragment)?;
     let (ports, kind) = match net.proto {
         TCP => {
             let head: [u8; 20] = packet.read(net.l4)?;
@@ -308,7 +308,7 @@ pub fn too_large<B: Bytes + ?Sized>(packet: &B) -> Option<TooLarge> {
 }
 
 /// The IP header at `at`; `None` for a fragment that is not the first. Offsets stay small: they grow
-/// by what 8 bits can say, a few times.
+/// by what 8 bits can say at a time, and not beyond the end of the packet.
 #[inline]
 fn network<B: Bytes + ?Sized>(v6: bool, packet: &B, at: usize) -> Option<Network> {
     if v6 {
@@ -352,7 +352,9 @@ fn skip_extensions<B: Bytes + ?Sized>(
     start: usize,
 ) -> Option<(u8, usize, bool)> {
     let (mut next, mut offset, mut fragment) = (first, start, false);
-    for _ in 0..=MAX_EXTENSIONS {
+    // As many as there are (RFC 8200 sets no limit): where this gave up IPVS would go on, and make an
+    // entry. The packet ends sometime, and every header takes some of it.
+    loop {
         let unit = match next {
             // Hop-by-hop, routing, destination options: in units of 8 bytes.
             0 | 43 | 60 => 8,
@@ -373,5 +375,4 @@ fn skip_extensions<B: Bytes + ?Sized>(
         offset = offset.wrapping_add(usize::from(len) * unit).wrapping_add(8);
         next = then;
     }
-    None
 }

@@ -177,13 +177,15 @@ fn options_and_extensions() {
         parse(true, &v6(0, &chain)[..]).unwrap().l4,
         40 + 8 + 16 + 12
     );
-    // Eight are followed, not more.
-    for n in [8, 9, 100] {
+    // As many as there are.
+    for n in [1, 8, 9, 100, 8000] {
         let mut many = [60u8, 0, 0, 0, 0, 0, 0, 0].repeat(n);
         many[8 * (n - 1)] = 6;
         many.extend(tcp(2));
         let flow = parse(true, &v6(60, &many)[..]);
-        assert_eq!(flow.map(|flow| flow.l4), (n == 8).then_some(40 + 64));
+        assert_eq!(flow.map(|flow| flow.l4), Some(40 + 8 * n));
+        // Cut short in one of them.
+        assert!(parse(true, &v6(60, &many[..8 * n - 7])[..]).is_none());
     }
 }
 
@@ -205,10 +207,15 @@ fn fragments_and_nonsense() {
     assert!(parse(true, &wrong[..]).is_some());
     wrong[0] = 0x40;
     assert!(parse(true, &wrong[..]).is_none());
-    let fragment = [&[6, 0, 0, 0, 0, 0, 0, 0][..], &tcp(2)].concat();
-    assert!(parse(true, &v6(44, &fragment)[..]).is_none());
-    let inside = [&[44, 0, 0, 0, 0, 0, 0, 0][..], &fragment].concat();
-    assert!(parse(true, &v6(0, &inside)[..]).is_none());
+    // The first fragment of a packet, as IPVS sees it; a later one.
+    for (bits, first) in [(0, true), (1, true), (8, false), (0x10, false)] {
+        let fragment = [&[6, 0, 0, bits, 0, 0, 0, 0][..], &tcp(2)].concat();
+        let flow = parse(true, &v6(44, &fragment)[..]);
+        assert_eq!(flow.map(|flow| flow.l4), first.then_some(48), "{bits}");
+        let inside = [&[44, 0, 0, 0, 0, 0, 0, 0][..], &fragment].concat();
+        let flow = parse(true, &v6(0, &inside)[..]);
+        assert_eq!(flow.map(|flow| flow.l4), first.then_some(56), "{bits}");
+    }
     assert!(parse(false, &v6(6, &tcp(2))[..]).is_none());
     assert!(parse(true, &v4(6, 0, &tcp(2))[..]).is_none());
 }
