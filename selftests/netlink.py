@@ -15,6 +15,7 @@
   netlink.py join              joins the group of events
   netlink.py listen            counts events until standard input ends
   netlink.py starve            adds servers, each with one more allocation before one fails
+  netlink.py sums              counts packets of all services, and says what does not add up
   netlink.py deaf              joins with little room, says so, and looks what came when
                                standard input ends
 
@@ -32,107 +33,40 @@ import struct
 import subprocess
 import sys
 
-SOL_NETLINK = 270
-ERROR, DONE = 2, 3
-REQUEST, MULTI, ACK, DUMP_INTR, DUMP = 1, 2, 4, 0x10, 0x300
-NESTED, NET_BYTEORDER = 0x8000, 0x4000
-GET_SERVICE, GET_DEST, GET_SLOTS, GET_COUNTERS = 1, 2, 3, 4
+from genl import (
+    ACK,
+    DONE,
+    DUMP,
+    DUMP_INTR,
+    ERROR,
+    GET_COUNTERS,
+    GET_DEST,
+    GET_SERVICE,
+    GET_SLOTS,
+    GET,
+    IPVS_GET_DEST,
+    NESTED,
+    NET_BYTEORDER,
+    NEW_DEST,
+    REQUEST,
+    SOL_NETLINK,
+    Family,
+    attr,
+    attrs,
+    dump,
+    ipvs_dest,
+    ipvs_key,
+    key,
+    mhs_servers,
+    name_of,
+    number,
+    request,
+    service,
+    what,
+)
+
 GET_NETNS, SET_NETNS = 9, 10
 COMMANDS = 11
-
-
-def attr(kind, payload):
-    return struct.pack("=HH", len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
-
-
-def attrs(data):
-    """The attributes in `data`, by number."""
-    found = {}
-    while len(data) >= 4:
-        size, kind = struct.unpack_from("=HH", data)
-        if size < 4 or size > len(data):
-            break
-        found[kind & 0x3FFF] = data[4:size]
-        data = data[(size + 3) & ~3 :]
-    return found
-
-
-def key(**change):
-    """The nest of a service, whole but for what is changed; None leaves a part out."""
-    parts = {
-        "family": attr(1, struct.pack("=H", 2)),
-        "protocol": attr(2, struct.pack("=H", 6)),
-        "address": attr(3, socket.inet_aton("10.0.0.100")),
-        "port": attr(4, struct.pack("!H", 80)),
-    }
-    parts.update(change)
-    return b"".join(part for part in parts.values() if part is not None)
-
-
-def service(**change):
-    return attr(NESTED | 1, key(**change))
-
-
-class Family:
-    """A socket that takes parts of up to `room` bytes, and the number of the family."""
-
-    def __init__(self, room=1 << 16, name=b"IPVS_MHS"):
-        self.room = room
-        self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
-        self.sock.setsockopt(SOL_NETLINK, 10, 1)  # NETLINK_CAP_ACK
-        self.sock.setsockopt(SOL_NETLINK, 11, 1)  # NETLINK_EXT_ACK
-        self.sock.bind((0, 0))
-        self.sock.settimeout(60)
-        self.seq = 1
-        self.send(3, attr(2, name + b"\0"), number=16)  # CTRL_CMD_GETFAMILY
-        found = attrs(self.answers()[0]["payload"][4:])
-        (self.number,) = struct.unpack("=H", found[1])
-        if 7 in found:
-            groups = attrs(found[7])
-            self.group = struct.unpack("=I", attrs(groups[1])[2])[0]
-
-    def send(self, command, payload=b"", flags=REQUEST, number=None, head=None, size=None):
-        self.seq += 1
-        if head is None:
-            head = struct.pack("=BBH", command, 1, 0)
-        size = 16 + len(head) + len(payload) if size is None else size
-        header = struct.pack("=IHHII", size, number or self.number, flags, self.seq, 0)
-        self.sock.send(header + head + payload)
-
-    def receive(self):
-        """The messages of one part."""
-        data = self.sock.recv(self.room)
-        messages = []
-        while len(data) >= 16:
-            size, number, flags, seq, _ = struct.unpack_from("=IHHII", data)
-            body = data[16:size]
-            message = {"number": number, "flags": flags, "seq": seq, "payload": body}
-            if number in (ERROR, DONE):
-                message["error"] = -struct.unpack_from("=i", body)[0]
-                skip = 4 if number == DONE else 20
-                message["said"] = attrs(body[skip:]) if flags & 0x200 else {}
-            messages.append(message)
-            data = data[(size + 3) & ~3 :]
-        return messages
-
-    def answers(self):
-        """All messages that answer one request."""
-        messages = []
-        while True:
-            messages += self.receive()
-            last = messages[-1]
-            if last["number"] in (ERROR, DONE) or not last["flags"] & MULTI:
-                return messages
-
-    def ask(self, command, payload=b"", flags=REQUEST, **more):
-        self.send(command, payload, flags, **more)
-        return self.answers()
-
-
-def what(message):
-    """How an answer ends."""
-    code = message.get("error", 0)
-    return errno.errorcode.get(code, str(code)) if code else "ok"
 
 
 def explained(message):
@@ -434,19 +368,14 @@ def listen():
 def starve():
     """IPVS does what it is asked inside of send(), so the allocations counted are its own."""
     ipvs = Family(name=b"IPVS")
-    u32 = struct.Struct("=I").pack
     ends = collections.Counter()
     fail = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
     for nth in range(1, 60):
-        name = key(address=attr(3, socket.inet_aton("10.0.0.100") + bytes(12)))
-        dest = attr(1, socket.inet_aton(f"10.0.5.{nth}") + bytes(12))
-        dest += attr(2, struct.pack("!H", 80)) + attr(3, u32(3)) + attr(4, u32(1))
-        dest += attr(5, u32(0)) + attr(6, u32(0)) + attr(11, struct.pack("=H", 2))
-        payload = attr(NESTED | 1, name) + attr(NESTED | 2, dest)
+        payload = request(ipvs_key(), ipvs_dest(f"10.0.5.{nth}"))
         os.pwrite(fail, str(nth).encode(), 0)
         try:
             try:
-                ipvs.send(5, payload, REQUEST | ACK)  # IPVS_CMD_NEW_DEST
+                ipvs.send(NEW_DEST, payload, REQUEST | ACK)
             finally:
                 left = os.pread(fail, 20, 0).strip()
                 os.pwrite(fail, b"0", 0)
@@ -456,6 +385,50 @@ def starve():
         if left != b"0":
             break
     return {"allocations": nth - 1, "ends": dict(ends)}
+
+
+def sums():
+    """A packet is counted for its server, its service, its CPU, and by IPVS: nowhere more often."""
+    family, ipvs = Family(), Family(name=b"IPVS")
+    result = {"packets": 0, "services": 0, "amiss": []}
+
+    def differ(name, where, got, wanted):
+        if got != wanted:
+            result["amiss"].append(f"{name}: {where}: {got} instead of {wanted}")
+
+    def counters(answer, at):
+        found = attrs(answer[at])
+        return [number(found[1]), number(found[2])]
+
+    def ipvs_counts(nest, stats):
+        # Connections, packets, bytes.
+        found = attrs(nest[stats])
+        return [number(found[1]), number(found[2]), number(found[4])]
+
+    by_cpu = collections.defaultdict(lambda: [0, 0])
+    for answer in dump(family, GET_COUNTERS)[0]:
+        name = name_of(attrs(answer[1]))
+        by_cpu[name] = [a + b for a, b in zip(by_cpu[name], counters(answer, 3))]
+    known = {}
+    for answer in dump(ipvs, GET)[0]:
+        nest = attrs(answer[1])
+        named = b"".join(attr(kind, nest[kind]) for kind in (1, 2, 3, 4, 5) if kind in nest)
+        dests = dump(ipvs, IPVS_GET_DEST, attr(NESTED | 1, named))[0]
+        each = [ipvs_counts(attrs(dest[2]), 12) for dest in dests]
+        known[name_of(nest)] = ipvs_counts(nest, 12), [sum(column) for column in zip(*each)]
+    for answer in dump(family, GET_SERVICE)[0]:
+        name = name_of(attrs(answer[1]))
+        of_service = counters(answer, 13)
+        of_servers = [[number(dest[13]), number(dest[14])] for dest in mhs_servers(family, name).values()]
+        differ(name, "servers", [sum(column) for column in zip(*of_servers)], of_service)
+        differ(name, "CPUs", by_cpu[name], of_service)
+        of_ipvs, of_dests = known[name]
+        differ(name, "servers, by IPVS", of_dests, of_ipvs)
+        if of_service[0] > of_ipvs[1] or of_service[1] > of_ipvs[2]:
+            result["amiss"].append(f"{name}: {of_service} without an entry, {of_ipvs} by IPVS")
+        result["packets"] += of_ipvs[1]
+        result["services"] += 1
+    return result
 
 
 def deaf():
@@ -488,6 +461,8 @@ match sys.argv[1:]:
         result = join()
     case ["starve"]:
         result = starve()
+    case ["sums"]:
+        result = sums()
     case ["deaf"]:
         result = deaf()
     case ["listen"]:
