@@ -135,6 +135,25 @@ impl Member {
     }
 }
 
+/// A server that is about to become a member.
+struct Newcomer {
+    express: Express,
+    addr: Addr,
+    port: u16,
+    weight: u32,
+}
+
+impl Newcomer {
+    fn new(svc: &Svc, dest: &Dest) -> Self {
+        Self {
+            express: Express::new(svc, dest),
+            addr: dest.addr(),
+            port: dest.port(),
+            weight: dest.weight(),
+        }
+    }
+}
+
 /// What an index stands for.
 enum Place {
     /// Nothing any more; packets may not know yet until the grace period is over.
@@ -175,6 +194,8 @@ struct Writer {
     new_clock: bool,
     /// Something could not be done for want of memory.
     retry: bool,
+    /// So a server may be missing, or be reached as it was before.
+    missing: bool,
     /// The table does not know of a change yet.
     pending: bool,
     /// Before then no new table is made for a change that can wait, in ticks.
@@ -330,6 +351,7 @@ impl Service {
             promised: 0,
             new_clock: false,
             retry: false,
+            missing: false,
             pending: false,
             pause: 0,
             cause: news::Cause::Adopt,
@@ -457,9 +479,8 @@ impl Service {
     pub(crate) fn adopt(&self, svc: Locked<'_>) {
         let mut writer = self.writer.lock();
         for dest in svc.dests() {
-            if self.join(&mut writer, &svc, dest).is_err() {
-                writer.retry = true;
-                self.failed(&writer);
+            if let Err(error) = self.join(&mut writer, &svc, dest) {
+                self.not_joined(&mut writer, error);
             }
         }
         self.remap(&mut writer, svc.netns().timeouts(self.protocol));
@@ -473,9 +494,8 @@ impl Service {
             Some(_) => news::Cause::Update,
             None => news::Cause::Add,
         };
-        if self.join(&mut writer, &svc, dest).is_err() {
-            pr_warn!("no memory for a server: it gets no connections until it is edited\n");
-            self.failed(&writer);
+        if let Err(error) = self.join(&mut writer, &svc, dest) {
+            self.not_joined(&mut writer, error);
         }
         self.changed(&mut writer, dest, before);
         let now = time::jiffies();
@@ -527,56 +547,140 @@ impl Service {
 
     /// Makes `dest` a member, or takes note of what changed about it.
     fn join(&self, writer: &mut Writer, svc: &Svc, dest: &Dest) -> Result {
-        let weight = dest.weight();
         let times = writer.times(svc.netns().timeouts(self.protocol));
-        let known = writer.find(dest);
-        let known = known.and_then(|(member, index)| {
-            let (before, now) = (member.server.express.method(), dest.method());
-            if before == now || before.is_stateless() && now.is_stateless() {
-                return Some((member, index));
+        let known = Self::recognise(writer, dest, times);
+        if let Some((member, _)) = &known {
+            let express = &member.server.express;
+            if express.method() == dest.method() && !express.should_open() {
+                return Ok(());
             }
+        }
+        let known = known.map(|(_, index)| index);
+        self.take(writer, known, Newcomer::new(svc, dest), times)
+    }
+
+    /// The member that is `dest`, and its index, after taking note of its weight.
+    fn recognise<'a>(
+        writer: &'a mut Writer,
+        dest: &Dest,
+        times: Times,
+    ) -> Option<(&'a mut Member, u16)> {
+        let (member, index) = writer.find(dest)?;
+        let (before, now) = (member.server.express.method(), dest.method());
+        if before != now && !(before.is_stateless() && now.is_stateless()) {
             // Its flows go on in the way they came, as if it had been deleted: those without an
             // entry can get none that says so.
             if member.gone_until.is_none() {
                 member.server.gone.store(true, Ordering::Relaxed);
                 member.gone_until = Some(times.now + times.session);
             }
-            None
-        });
-        if let Some((member, index)) = known {
-            member.weight = weight;
-            member.gone_until = None;
-            member.leaves = false;
-            member.server.gone.store(false, Ordering::Relaxed);
-            let express = &member.server.express;
-            if express.method() == dest.method() && !express.should_open() {
-                return Ok(());
-            }
-            let traffic = member.server.traffic.clone();
-            let server = Self::server(svc, dest, traffic)?;
-            let before = core::mem::replace(&mut member.server, server);
-            let published = self.publish(writer);
-            if published.is_err() {
-                let place = writer.places.get_mut(usize::from(index));
-                if let Some(member) = place.and_then(Place::member_mut) {
-                    let server = core::mem::replace(&mut member.server, before);
-                    server.express.release();
-                }
-                return published;
-            }
-            before.express.release();
-            // Its flows may have entries that say how to reach it as it was before.
-            writer.slots(self).fear(Some(index), times);
-            return Ok(());
+            return None;
         }
+        member.weight = dest.weight();
+        member.gone_until = None;
+        member.leaves = false;
+        member.server.gone.store(false, Ordering::Relaxed);
+        Some((member, index))
+    }
 
+    /// There was no memory for a server, or no room.
+    fn not_joined(&self, writer: &mut Writer, error: Error) {
+        if error == ENOSPC {
+            pr_warn!("no room for a server: it gets no connections until it is edited\n");
+        } else {
+            writer.missing = true;
+            writer.retry = true;
+        }
+        self.failed(writer);
+    }
+
+    /// Makes members of those servers that there was no memory for.
+    fn rejoin(&self, writer: &mut Writer, times: Times) {
+        while writer.missing {
+            let found = {
+                let guard = rcu::read_lock();
+                let rcu = Reader::new(&guard);
+                let Some(svc) = self.link.get(rcu) else {
+                    return;
+                };
+                let found = svc.dests_now(rcu).find_map(|dest| {
+                    let known = Self::recognise(writer, dest, times);
+                    match known {
+                        Some((member, _)) if member.server.express.method() == dest.method() => None,
+                        known => Some((
+                            known.map(|(_, index)| index),
+                            Newcomer::new(svc, dest), //
+                        )),
+                    }
+                });
+                found
+            };
+            let Some((known, newcomer)) = found else {
+                writer.missing = false;
+                return;
+            };
+            if let Err(error) = self.take(writer, known, newcomer, times) {
+                // Should there be no room, it is not looked for again.
+                writer.missing = error != ENOSPC;
+                writer.retry |= writer.missing;
+                return;
+            }
+        }
+    }
+
+    /// Takes in a server: in the place of what is known of it, or anew.
+    fn take(
+        &self,
+        writer: &mut Writer,
+        known: Option<u16>,
+        newcomer: Newcomer,
+        times: Times,
+    ) -> Result {
+        match known {
+            Some(index) => self.exchange(writer, index, newcomer.express, times),
+            None => self.admit(writer, newcomer),
+        }
+    }
+
+    /// A member is reached in another way from now on.
+    fn exchange(
+        &self,
+        writer: &mut Writer,
+        index: u16,
+        express: Express,
+        times: Times,
+    ) -> Result {
+        let place = writer.places.get_mut(usize::from(index));
+        let Some(member) = place.and_then(Place::member_mut) else {
+            return Err(EINVAL);
+        };
+        let server = Self::server(express, member.server.traffic.clone())?;
+        let before = core::mem::replace(&mut member.server, server);
+        let published = self.publish(writer);
+        if published.is_err() {
+            let place = writer.places.get_mut(usize::from(index));
+            if let Some(member) = place.and_then(Place::member_mut) {
+                let server = core::mem::replace(&mut member.server, before);
+                server.express.release();
+            }
+            return published;
+        }
+        before.express.release();
+        // Its flows may have entries that say how to reach it as it was before.
+        writer.slots(self).fear(Some(index), times);
+        Ok(())
+    }
+
+    /// A new member.
+    fn admit(&self, writer: &mut Writer, newcomer: Newcomer) -> Result {
         writer.seats.reserve(1, GFP_KERNEL)?;
-        let (addr, port) = (dest.addr(), dest.port());
+        let (addr, port) = (newcomer.addr, newcomer.port);
+        let traffic = Arc::new(Traffic::new()?, GFP_KERNEL)?;
         let member = Member {
-            server: Self::server(svc, dest, Arc::new(Traffic::new()?, GFP_KERNEL)?)?,
+            server: Self::server(newcomer.express, traffic)?,
             addr,
             port,
-            weight,
+            weight: newcomer.weight,
             permutation: maglev::Permutation::new(&self.key, &addr, port, self.size),
             gone_until: None,
             leaves: false,
@@ -619,10 +723,10 @@ impl Service {
         joined
     }
 
-    fn server(svc: &Svc, dest: &Dest, traffic: Arc<Traffic>) -> Result<RcuArc<Server>> {
+    fn server(express: Express, traffic: Arc<Traffic>) -> Result<RcuArc<Server>> {
         RcuArc::new(
             Server {
-                express: Express::new(svc, dest),
+                express,
                 traffic,
                 gone: AtomicBool::new(false),
             },
@@ -882,6 +986,7 @@ impl Worker for Service {
             writer.retry = false;
             writer.cause = news::Cause::Retry;
             self.reopen(writer);
+            self.rejoin(writer, times);
             self.remap(writer, timeouts);
         } else if writer.pending && writer.pause <= times.now {
             self.remap(writer, timeouts);

@@ -99,6 +99,34 @@ impl Svc {
         unsafe { Netns::from_raw((*self.as_ptr()).ipvs) }
     }
 
+    /// The servers as they are now: one that comes or goes meanwhile may be among them or not.
+    pub(crate) fn dests_now<'a>(&'a self, _rcu: Reader<'a>) -> impl Iterator<Item = &'a Dest> {
+        // SAFETY: We are in a critical section.
+        unsafe { self.walk() }
+    }
+
+    /// # Safety
+    ///
+    /// The list of servers must stand still for all of `'a`, or all of that be one critical section:
+    /// servers are put on the list and taken off it as RCU asks for.
+    unsafe fn walk<'a>(&'a self) -> impl Iterator<Item = &'a Dest> {
+        // SAFETY: The service is valid and its list of servers initialised.
+        let head = unsafe { &raw mut (*self.as_ptr()).destinations };
+        // SAFETY: As above; a pointer is read in one access.
+        let mut at = unsafe { (&raw const (*head).next).read_volatile() };
+        core::iter::from_fn(move || {
+            if at == head {
+                return None;
+            }
+            // SAFETY: What is on the list is embedded in a server, and valid as the caller says.
+            let dest = unsafe { container_of!(at, bindings::ip_vs_dest, n_list) };
+            // SAFETY: As above.
+            at = unsafe { (&raw const (*at).next).read_volatile() };
+            // SAFETY: As above.
+            Some(unsafe { Dest::from_raw(dest) })
+        })
+    }
+
     /// Logs, at a limited rate, why a new flow was refused.
     pub(crate) fn log_refusal(&self, why: &CStr) {
         // SAFETY: `self` is valid and `why` is a string.
@@ -161,21 +189,8 @@ impl<'a> Locked<'a> {
 
     /// The servers, those of weight 0 too.
     pub(crate) fn dests(self) -> impl Iterator<Item = &'a Dest> {
-        // SAFETY: The service is valid and its list of servers initialised.
-        let head = unsafe { &raw mut (*self.0.as_ptr()).destinations };
-        // SAFETY: As above.
-        let mut at = unsafe { (*head).next };
-        core::iter::from_fn(move || {
-            if at == head {
-                return None;
-            }
-            // SAFETY: What is on the list is embedded in a server, and the list stands still.
-            let dest = unsafe { container_of!(at, bindings::ip_vs_dest, n_list) };
-            // SAFETY: As above.
-            at = unsafe { (*at).next };
-            // SAFETY: A server on the list is valid while the list stands still.
-            Some(unsafe { Dest::from_raw(dest) })
-        })
+        // SAFETY: The list stands still.
+        unsafe { self.0.walk() }
     }
 }
 
