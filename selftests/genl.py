@@ -196,7 +196,7 @@ def mhs_key(name):
 
 
 def ipvs_state(ipvs, scheduler=b"mhs"):
-    """The services that have the scheduler, and the weight of each server, as IPVS has them."""
+    """The services that have the scheduler, and of each server weight and method, as IPVS has them."""
     state = {}
     for answer in dump(ipvs, GET)[0]:
         nest = attrs(answer[1])
@@ -207,7 +207,7 @@ def ipvs_state(ipvs, scheduler=b"mhs"):
         for dest in dump(ipvs, IPVS_GET_DEST, attr(NESTED | 1, named))[0]:
             dest = attrs(dest[2])
             address = address_of(number(dest[11]), dest[1])
-            servers[address, port_of(dest[2])] = number(dest[4])
+            servers[address, port_of(dest[2])] = number(dest[4]), number(dest[3]) & 7
         state[name_of(nest)] = servers
     return state
 
@@ -231,7 +231,7 @@ def mhs_state(mhs):
     for answer in dump(mhs, GET_SERVICE)[0]:
         name = name_of(attrs(answer[1]))
         state[name] = {
-            server_of(dest): number(dest[7])
+            server_of(dest): (number(dest[7]), number(dest.get(8, b"\1")))
             for dest in mhs_servers(mhs, name).values()
             if number(dest[9]) in (LIVE, DRAINING)
         }

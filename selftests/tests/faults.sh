@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Every allocation of every command fails, one at a time (faults.py), and then any
+# of them at random, those of work that is done later and of packets too. Fails when
+# a command says something else than what then is, when a server that was deleted or
+# drained has a slot of the new table at any time, or when the table never becomes
+# that of a service for which nothing failed.
+
+. "$(dirname "$0")/../lib.sh"
+if [[ ! -e /proc/self/fail-nth ]]; then
+	echo "ok 1 this kernel has no fault injection # SKIP"
+	echo "1..1"
+	rm -rf "$WORK"
+	exit 0
+fi
+# KINDS, one a line: only these.
+mapfile -t KINDS < <(printf %s "${KINDS-}")
+RANDOM_SECONDS=${RANDOM_SECONDS:-15}
+setup
+lb ipvsadm --set 20 20 20
+slab=/sys/kernel/debug/failslab pages=/sys/kernel/debug/fail_page_alloc
+for what in $slab $pages; do
+	echo N >$what/ignore-gfp-wait
+	echo 0 >$what/verbose
+done
+echo N >$pages/ignore-gfp-highmem
+echo 0 >$pages/min-order
+
+# Not by `ip netns exec`, which has no debugfs.
+faults() { nsenter --net=/run/netns/lb python3 "$HERE/faults.py" "$@"; }
+modprobe -q ip_vs_rr
+modprobe ip_vs_mhs 2>/dev/null
+results() {
+	local line
+	while read -r line; do
+		if [[ $line != \{* ]]; then
+			echo "# $line"
+			continue
+		fi
+		echo "# $line"
+		eq "$(jq -r '"\(.kind): \(.hit) allocations failed, one at a time"' <<<"$line")" \
+			"$(jq -c .amiss <<<"$line")" "[]"
+		hit=$((hit + $(jq .hit <<<"$line"))) kinds=$((kinds + 1))
+	done
+}
+hit=0 kinds=0
+results < <(faults commands "${KINDS[@]}" 2>&1)
+ok "kinds of commands: $kinds" test $kinds -ge $((${#KINDS[@]} ? ${#KINDS[@]} : 24))
+ok "allocations that failed: $hit" test $hit -ge $((kinds * 2))
+wait_for 20 rmmod ip_vs_mhs 2>/dev/null
+if ((!${#KINDS[@]})); then
+	file=$(modinfo -n ip_vs_mhs)
+	results < <(faults module "$file" table_size=251 hash_key=000102030405060708090a0b0c0d0e0f \
+		balance=10 sched_name=mh express=1 2>&1)
+fi
+
+# Anything at any time while servers come, change and go under traffic, with a session timeout of 5 s,
+# so that slots are merged all the time.
+echo Y >$pages/ignore-gfp-highmem
+lb ipvsadm --set 5 5 5
+modprobe ip_vs_mhs
+stray 0 --flags S >/dev/null 2>&1 &
+traffic=$!
+result=$(faults random "$RANDOM_SECONDS" "${SEED:-1}" 2>&1 | tail -n 1)
+kill $traffic
+echo "# $result"
+eq "at random: what should be is, in the end, and no deleted or drained server has new slots meanwhile" \
+	"$(jq -c .amiss <<<"$result")" "[]"
+service $SVC
+eq "after all: services work" "$(short 40 | jq .answered)" 40
+eq "nothing in the kernel's log" \
+	"$(dmesg | grep -cE 'WARNING:|BUG:|Oops|RIP:|circular locking|suspicious RCU')" 0
