@@ -28,6 +28,21 @@ for seed in 1 2 3; do
 done
 eq "IPVS is as it was" "$(lb ipvsadm -Sn)" "$before"
 
+# Messages to IPVS about services that have the scheduler, sound and broken, and dumps meanwhile.
+CHANGES=${CHANGES:-1500}
+stray 0 >/dev/null 2>&1 &
+traffic=$!
+result=$(lb python3 "$HERE/fuzz_ipvs.py" "$CHANGES" "${SEED:-1}")
+kill $traffic
+echo "# $result"
+between "$CHANGES changes, seed ${SEED:-1}: some are made" "$(jq '.ends.ok // 0' <<<"$result")" \
+	$((CHANGES / 8)) "$CHANGES"
+eq "both families have the same services, all the time" "$(jq -c .amiss <<<"$result")" "[]"
+ok "dumps came to an end meanwhile" test "$(jq '.dumps.ok // 0' <<<"$result")" -gt 0
+eq "all services are gone" "$(lb ipvsadm -Sn)" ""
+service $SVC
+eq "a new service works" "$(short 40 --first 300 | jq .answered)" 40
+
 # Privileges: those of the namespace.
 unprivileged() { lb setpriv --bounding-set -net_admin --inh-caps -net_admin "$@"; }
 eq "each kind of request, with CAP_NET_ADMIN: answered" \
