@@ -4,8 +4,8 @@
 
   faults.py commands [KIND...]    changes of IPVS, and questions to IPVS_MHS; all kinds, or those
   faults.py module FILE PARAM...  loads the module, with each PARAM (NAME=VALUE) by itself
-  faults.py random SECONDS SEED   changes while one allocation in ten fails, whosever it is: also of
-                                  work that is done later, and of packets
+  faults.py random SECONDS SEED   changes while one allocation in ten fails, also of work that is done
+                                  later
 
 For a command it ends when one succeeds in which nothing failed. After each, what IPVS_MHS knows
 must be what IPVS knows, and that what the command's status says; a server that was deleted or
@@ -372,11 +372,19 @@ def commands(only):
 
 
 def probability(percent):
-    """From now on that many allocations fail, but none of what belongs to a process."""
+    """From now on that many allocations of this process and of the kernel's workers fail."""
     for name in ("failslab", "fail_page_alloc"):
-        for knob, value in (("times", -1), ("interval", 1), ("probability", percent)):
+        for knob, value in (("task-filter", "Y"), ("times", -1), ("interval", 1), ("probability", percent)):
             with open(f"/sys/kernel/debug/{name}/{knob}", "w") as file:
                 file.write(str(value))
+    for process in ["self", *filter(str.isdigit, os.listdir("/proc"))]:
+        try:
+            with open(f"/proc/{process}/comm") as comm:
+                if process == "self" or comm.read().startswith("kworker"):
+                    with open(f"/proc/{process}/make-it-fail", "w") as file:
+                        file.write("1" if percent else "0")
+        except OSError:
+            pass
 
 
 def at_random(seconds, seed):
@@ -396,8 +404,8 @@ def at_random(seconds, seed):
             dest = ipvs_dest(server, weight=rng.choice([0, 1, 3]), method=rng.choice([DIRECT, DIRECT, TUNNEL]))
             try:
                 ends[bench.do(command, request(bench.name(), dest))[0]] += 1
-            except OSError as error:
-                ends[errno.errorcode[error.errno]] += 1
+            except (OSError, MemoryError) as error:
+                ends[type(error).__name__] += 1
             time.sleep(0.02)
         probability(0)
         # What was not read is of no interest.
