@@ -606,7 +606,9 @@ impl Service {
                 let found = svc.dests_now(rcu).find_map(|dest| {
                     let known = Self::recognise(writer, dest, times);
                     match known {
-                        Some((member, _)) if member.server.express.method() == dest.method() => None,
+                        Some((member, _)) if member.server.express.method() == dest.method() => {
+                            None
+                        }
                         known => Some((
                             known.map(|(_, index)| index),
                             Newcomer::new(svc, dest), //
@@ -643,13 +645,7 @@ impl Service {
     }
 
     /// A member is reached in another way from now on.
-    fn exchange(
-        &self,
-        writer: &mut Writer,
-        index: u16,
-        express: Express,
-        times: Times,
-    ) -> Result {
+    fn exchange(&self, writer: &mut Writer, index: u16, express: Express, times: Times) -> Result {
         let place = writer.places.get_mut(usize::from(index));
         let Some(member) = place.and_then(Place::member_mut) else {
             return Err(EINVAL);
