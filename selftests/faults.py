@@ -64,6 +64,8 @@ from genl import (
 # More than any command needs; beyond it something is amiss.
 MOST = 4000
 
+MAKE_IT_FAIL = os.open("/proc/self/make-it-fail", os.O_RDWR)
+
 
 class Fault:
     """The Nth allocation of what is done inside fails. `hit` says whether there were that many."""
@@ -98,11 +100,15 @@ class Bench:
         self.ears.sock.setsockopt(SOL_NETLINK, 1, self.ears.group)
         self.ears.sock.settimeout(0)
 
-    def do(self, command, payload, nth=0):
+    def do(self, command, payload, nth=0, at_random=False):
         """A command, and whether the fault was hit. Only what IPVS does inside of send() fails."""
         try:
             with Fault(nth) as fault:
-                self.ipvs.send(command, payload, REQUEST | ACK)
+                os.pwrite(MAKE_IT_FAIL, b"1" if at_random else b"0", 0)
+                try:
+                    self.ipvs.send(command, payload, REQUEST | ACK)
+                finally:
+                    os.pwrite(MAKE_IT_FAIL, b"0", 0)
         except OSError as error:
             # The message never came to IPVS.
             return errno.errorcode[error.errno], fault.hit
@@ -372,18 +378,19 @@ def commands(only):
 
 
 def probability(percent):
-    """From now on that many allocations of this process and of the kernel's workers fail."""
+    """From now on that many allocations of the kernel's workers fail, and of commands at random."""
     for name in ("failslab", "fail_page_alloc"):
         for knob, value in (("task-filter", "Y"), ("times", -1), ("interval", 1), ("probability", percent)):
             with open(f"/sys/kernel/debug/{name}/{knob}", "w") as file:
                 file.write(str(value))
-    for process in ["self", *filter(str.isdigit, os.listdir("/proc"))]:
+    for process in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{process}/comm") as comm:
-                if process == "self" or comm.read().startswith("kworker"):
+                if comm.read().startswith("kworker"):
                     with open(f"/proc/{process}/make-it-fail", "w") as file:
                         file.write("1" if percent else "0")
         except OSError:
+            # It ended.
             pass
 
 
@@ -403,7 +410,7 @@ def at_random(seconds, seed):
             command = rng.choice([NEW_DEST, SET_DEST, SET_DEST, DEL_DEST])
             dest = ipvs_dest(server, weight=rng.choice([0, 1, 3]), method=rng.choice([DIRECT, DIRECT, TUNNEL]))
             try:
-                ends[bench.do(command, request(bench.name(), dest))[0]] += 1
+                ends[bench.do(command, request(bench.name(), dest), at_random=True)[0]] += 1
             except (OSError, MemoryError) as error:
                 ends[type(error).__name__] += 1
             time.sleep(0.02)
@@ -462,7 +469,7 @@ match sys.argv[1:]:
     case ["commands", *only]:
         commands(only)
     case ["random", seconds, seed]:
-        print(json.dumps(at_random(float(seconds), int(seed))))
+        print(json.dumps(at_random(float(seconds), int(seed))), flush=True)
     case ["module", path, *params]:
         module(path, params)
     case _:

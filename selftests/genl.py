@@ -207,7 +207,10 @@ def ipvs_state(ipvs, scheduler=b"mhs"):
         for dest in dump(ipvs, IPVS_GET_DEST, attr(NESTED | 1, named))[0]:
             dest = attrs(dest[2])
             address = address_of(number(dest[11]), dest[1])
-            servers[address, port_of(dest[2])] = number(dest[4]), number(dest[3]) & 7
+            method = number(dest[3]) & 7
+            # Of the others IPVS_MHS has no name.
+            method = method if method in (MASQUERADE, TUNNEL, DIRECT) else LOCAL
+            servers[address, port_of(dest[2])] = number(dest[4]), method
         state[name_of(nest)] = servers
     return state
 

@@ -11,6 +11,9 @@
 # always the same, so what the log complains about can be sent again.
 
 . "$(dirname "$0")/../lib.sh"
+# A kernel that checks itself may have found something while it booted.
+complaints() { dmesg | grep -cE 'WARNING:|BUG:|Oops|RIP:|circular locking|suspicious RCU'; }
+had=$(complaints)
 PACKETS=${PACKETS:-20000}
 SEED=${SEED:-1}
 FIRST=${FIRST:-0}
@@ -74,10 +77,8 @@ works() {
 # IPVS shows sums that it makes every two seconds.
 counts() { lb python3 "$HERE/netlink.py" sums; }
 add_up() { [[ $(counts | tee "$WORK/counts" | jq -c .amiss) == "[]" ]]; }
-figure() { lb nstat -asz "$1" | awk -v name="$1" '$1 == name { print $2 }'; }
 
 ok "before: services work" works 0
-delivered=$(figure IpInDelivers)
 in_half=$((PACKETS / 2))
 result=$(fuzz send $in_half --seed "$SEED" --first "$FIRST")
 echo "# $result"
@@ -85,16 +86,25 @@ sent=$(jq .sent <<<"$result")
 ok "stable: what is counted adds up" wait_for 20 add_up
 counted=$(cat "$WORK/counts")
 echo "# $counted"
-delivered=$(($(figure IpInDelivers) - delivered))
 packets=$(jq .packets <<<"$counted")
 between "stable: that many were for a service and were forwarded" "$packets" $((sent / 8)) $((sent * 2))
 eq "stable: no entry" "$(strangers | wc -l)" 0
 strangers | head -n 3 | sed 's/^/# /'
-if [[ ${EXPRESS-} ]]; then
-	ok "express: packets went without being delivered to this host ($delivered of $packets were)" \
-		test $((delivered * 4)) -lt $((packets * 3))
-fi
 ok "stable: services work" works 1000
+if [[ ${EXPRESS-} ]]; then
+	lb nft -f - <<-NFT
+		table inet seen {
+			chain in {
+				type filter hook input priority -300;
+				tcp dport 80 counter
+			}
+		}
+	NFT
+	eq "express: services work" "$(short 100 --first 1500 | jq .answered)" 100
+	seen=$(lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add')
+	# Of five for each connection.
+	between "express: packets that were routed all the same" "$seen" 0 100
+fi
 
 # Every service has slots that move, and some move again and again meanwhile.
 # The services that have entries have some already.
@@ -138,7 +148,8 @@ ok "moving: services work" works 2000
 # Room again: what is new gets its entry.
 lb sysctl -qw net.ipv4.vs.conn_max=100000
 ok "after: services work" works 3000
-ok "after: what is counted adds up" wait_for 20 add_up
+# But for the server that was deleted and added: what it had counted before may be forgotten.
+add_up_but_one() { add_up || [[ $(jq -c '[.amiss[] | select(startswith("(2, 6, \u002710.0.0.102\u0027, 81)") | not)]' "$WORK/counts") == "[]" ]]; }
+ok "after: what is counted adds up" wait_for 20 add_up_but_one
 echo "# $(cat "$WORK/counts")"
-eq "nothing in the kernel's log" \
-	"$(dmesg | grep -cE 'WARNING:|BUG:|Oops|RIP:|circular locking|suspicious RCU')" 0
+eq "nothing new in the kernel's log" $(($(complaints) - had)) 0
