@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Makes a service for all ports of 10.0.0.100, without persistence, or edits it.
+"""Makes a service for all ports of an address, without persistence, or edits it.
 
 IPVS has such services, ipvsadm does not make them; so this speaks its netlink
 protocol (linux/ip_vs.h) by itself. Their servers ipvsadm can change.
@@ -13,6 +13,8 @@ from genl import ACK, NEW, NEW_DEST, REQUEST, SET, Family, ipvs_dest, ipvs_key, 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--proto", choices=["tcp", "udp"], default="tcp")
+parser.add_argument("--address", default="10.0.0.100")
+parser.add_argument("--empty", action="store_true", help="no servers")
 parser.add_argument("--edit", action="store_true", help="an existing one: its flags only")
 parser.add_argument("--flag", type=int, choices=[1, 2, 3], action="append", default=[], help="-b flag-N")
 args = parser.parse_args()
@@ -29,7 +31,7 @@ def call(command, payload):
         raise OSError(f"command {command}: {end}")
 
 
-name = ipvs_key(port=0, proto=PROTO)
+name = ipvs_key(args.address, port=0, proto=PROTO)
 call(SET if args.edit else NEW, request(name + ipvs_settings(flags=FLAGS)))
-for n in [] if args.edit else range(1, 5):
+for n in [] if args.edit or args.empty else range(1, 5):
     call(NEW_DEST, request(name, ipvs_dest(f"10.0.0.1{n}", port=0)))

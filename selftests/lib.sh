@@ -238,15 +238,45 @@ stop_long() {
 	rm -f "$WORK/ask"
 }
 
-teardown() {
+# The kernel's own memory, KiB. The page cache is left out: it grows with what tests read.
+kernel_memory() {
+	awk '/^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo
+}
+
+# The servers take packets out of every kind of tunnel.
+tunnel_ends() {
+	local module n line
+	for module in ipip ip_gre sit ip6_tunnel ip6_gre fou fou6; do modprobe -q $module; done
+	for n in $(seq "$SERVERS"); do
+		{
+			for dev in tunl0 gre0 sit0; do echo "link set $dev up"; done
+			echo "fou add port 5555 gue"
+			echo "-6 fou add port 5555 gue"
+			echo "-6 tunnel add t6 mode any local fd00::$((10 + n))"
+			echo "link set t6 up"
+		} | while read -r line; do
+			# shellcheck disable=SC2086
+			in_ns "rs$n" ip $line 2>/dev/null
+		done
+		in_ns "rs$n" sysctl -qw net.ipv4.conf.tunl0.rp_filter=0 net.ipv4.conf.gre0.rp_filter=0 \
+			net.ipv4.conf.sit0.rp_filter=0 net.ipv4.conf.t6.rp_filter=0
+	done
+}
+
+# no_boxes: every namespace goes, with what runs in it.
+no_boxes() {
 	local ns
 	exec 9>&- 2>/dev/null || true
 	# The last words of jobs would only be that they were killed.
 	disown -a
-	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|router|far|lb[0-9]|other)( |$)/ { print $1 }'); do
+	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|router|far|lb[0-9]|other[0-9]*)( |$)/ { print $1 }'); do
 		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null
 		ip netns del "$ns"
 	done
+}
+
+teardown() {
+	no_boxes
 	rm -rf "$WORK" /etc/modprobe.d/mhs-selftest.conf
 	# A namespace goes away in the background; then the module is free.
 	if [[ -d /sys/module/ip_vs_mhs ]]; then

@@ -146,7 +146,7 @@ async def short(args):
     }
     if args.clients:
         answer["clients"] = by_client
-    print(json.dumps(answer), flush=True)
+    return answer
 
 
 def checksum(data):
@@ -253,7 +253,7 @@ class Long:
         await asyncio.gather(*tasks)
 
 
-def main():
+def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["short", "long", "stray"])
     parser.add_argument("count", type=int)
@@ -270,11 +270,19 @@ def main():
     parser.add_argument("--one-address", action="store_true", help="all from one address")
     parser.add_argument("--clients", action="store_true", help="say who got whom")
     parser.add_argument("--flags", default="A", help="of stray segments: letters of SARF")
-    args = parser.parse_args()
-    if args.what == "stray":
-        stray(args)
-        return
-    asyncio.run(short(args) if args.what == "short" else Long(args).run())
+    return parser.parse_args(argv)
 
 
-main()
+def main():
+    args = parse()
+    match args.what:
+        case "short":
+            print(json.dumps(asyncio.run(short(args))), flush=True)
+        case "long":
+            asyncio.run(Long(args).run())
+        case "stray":
+            stray(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,6 @@ setup
 SERVICES=${SERVICES:-1000}
 MANY=${MANY:-4000}
 
-# KiB of the kernel's own memory. The page cache is left out: it grows with what tests read.
-used() { awk '/^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo; }
 {
 	for s in $(seq "$SERVICES"); do
 		svc=10.8.$((s / 250)).$((s % 250 + 1)):80
@@ -22,7 +20,7 @@ ip -n lb route add local 10.8.0.0/16 dev lo
 ip -n client route add 10.8.0.0/16 via 10.0.0.1
 for n in 1 2 3 4; do ip -n rs$n route add local 10.8.0.0/16 dev lo; done
 
-before=$(used)
+before=$(kernel_memory)
 lb ipvsadm -R <"$WORK/services"
 eq "$SERVICES services, 20 servers each" "$(lb ipvsadm -Ln | grep -c -e '->')" $((SERVICES * 20 + 1))
 # Four of the twenty answer.
@@ -38,10 +36,10 @@ for s in 1 $((SERVICES / 2)) "$SERVICES"; do
 		"$(jq -c '[.answered, (.servers | length)]' <<<"$result")" "[40,4]"
 done
 eq "no entry" "$(entries)" 0
-with=$(used)
+with=$(kernel_memory)
 lb ipvsadm -C
 # IPVS keeps deleted servers for up to four minutes.
-given_back() { (($(used) - before < (with - before) / 4 + 8192)); }
+given_back() { (($(kernel_memory) - before < (with - before) / 4 + 8192)); }
 ok "cleared: memory is given back" wait_for 300 given_back
 
 # A server for each address of 10.9.0.0/16; boxes 1 to 4 stand for a quarter of them each.

@@ -9,21 +9,7 @@ setup
 T=${T:-20}
 lb ipvsadm --set "$T" "$T" "$T"
 
-for module in ipip ip_gre sit ip6_tunnel ip6_gre fou fou6; do modprobe -q $module; done
-for n in 1 2 3 4; do
-	{
-		for dev in tunl0 gre0 sit0; do echo "link set $dev up"; done
-		echo "fou add port 5555 gue"
-		echo "-6 fou add port 5555 gue"
-		echo "-6 tunnel add t6 mode any local fd00::1$n"
-		echo "link set t6 up"
-	} | while read -r line; do
-		# shellcheck disable=SC2086
-		in_ns rs$n ip $line 2>/dev/null
-	done
-	in_ns rs$n sysctl -qw net.ipv4.conf.tunl0.rp_filter=0 net.ipv4.conf.gre0.rp_filter=0 \
-		net.ipv4.conf.sit0.rp_filter=0 net.ipv4.conf.t6.rp_filter=0
-done
+tunnel_ends
 
 # tunnel NAME SERVICE SERVERS OPTIONS...
 tunnel() {
