@@ -51,6 +51,11 @@ world() {
 			}
 		}
 	NFT
+	# A connection whose other end has gone keeps its namespace until it gives up.
+	for ns in client lb $(seq -f 'rs%g' "$SERVERS"); do
+		in_ns "$ns" sysctl -qw net.ipv4.tcp_orphan_retries=1 net.sctp.rto_max=1000 \
+			net.sctp.rto_initial=500 net.sctp.association_max_retrans=2
+	done
 	ip -n client route add local 10.4.0.0/16 dev lo
 	# Clients of the masquerading service, 10.0.0.103: servers answer them through the balancer.
 	ip -n client route add local 10.2.0.0/15 dev lo
@@ -96,7 +101,12 @@ spaces() {
 		echo $(($(objects net_namespace) / 8))
 	fi
 }
+who() {
+	local file
+	for file in /sys/kernel/debug/ref_tracker/netns-*; do sed "s/^/# ${file##*/}: /" "$file"; done
+}
 alone() { (($(spaces) <= spaces)); }
+are_alone() { wait_for 60 alone || { who; return 1; }; }
 
 echo "# seed $SEED, $TIME seconds"
 spaces=$(spaces)
@@ -105,7 +115,7 @@ world
 torture $((TIME > 300 ? 30 : TIME / 5)) "$SEED warm"
 leave
 no_boxes
-wait_for 60 alone || echo "# $(spaces) namespaces"
+are_alone
 give_back
 held=$(objects ip_vs_conn)
 memory=$(kernel_memory)
@@ -130,7 +140,8 @@ if ((TIME >= 300)); then
 fi
 left=$(entries)
 no_boxes
-ok "no namespace is left" wait_for 60 alone
+ok "no namespace is left" are_alone
+give_back
 between "no entry is left in memory" "$(objects ip_vs_conn)" 0 $((held + 64))
 grown=$(($(kernel_memory) - memory))
 between "memory is given back: $grown KiB" "$grown" -1000000 "$TOLERANCE"
