@@ -37,7 +37,9 @@ import load
 SERVERS = range(1, 5)
 # Seconds after which something hangs. The slowest guests need some tens.
 PATIENCE = 300
-FAULTS = [pathlib.Path("/sys/kernel/debug") / name for name in ("failslab", "fail_page_alloc")]
+FAILSLAB = pathlib.Path("/sys/kernel/debug/failslab")
+FAIL_PAGE_ALLOC = pathlib.Path("/sys/kernel/debug/fail_page_alloc")
+CACHES = pathlib.Path("/sys/kernel/slab")
 SYSCTL = pathlib.Path("/proc/sys/net/ipv4/vs")
 # Clients by their numbers in load.py: those of checks, of masqueraded flows, of all other traffic.
 CHECKS, MASQUERADED, TRAFFIC = 4096, 2 << 16, 3 << 16
@@ -264,6 +266,12 @@ def sysctls(name, rng):
         some = rng.sample(sorted(DEFAULTS), rng.randint(1, 3))
         yield Action("sysctl", tuple((key, rng.choice(VALUES.get(key, [1]))) for key in some), rng.uniform(0.5, 5))
         yield Action("sysctl", tuple((key, DEFAULTS[key]) for key in some), rng.uniform(0, 3))
+
+
+def switches(name, rng):
+    """Express mode, of one namespace."""
+    while True:
+        yield Action("switch", (f"ipvsadm-mhs express {rng.choice(['on', 'off'])}",), rng.uniform(0, 4))
 
 
 def timeouts(name, rng):
@@ -588,6 +596,11 @@ class Torture:
     def timeouts(self, _, action):
         self.ipvsadm(action.what[0])
 
+    def switches(self, _, action):
+        # There is no module now and then.
+        with contextlib.suppress(FileNotFoundError):
+            self.run(action.what[0].split(), fails=self.failing == "commands")
+
     def sync(self, _, action):
         self.ipvsadm(action.what[0])
 
@@ -650,33 +663,34 @@ class Torture:
             self.counts["namespaces"] += 1
 
     def memory(self, _, action):
+        """No page of a process fails: user-mode Linux does not outlive that while it copies to one."""
         where, *probability = action.what
-        if not FAULTS[0].exists():
+        if not FAILSLAB.exists():
             return
-        entries = pathlib.Path("/sys/kernel/slab/ip_vs_conn/failslab")
-        if where == "entries" and (not entries.exists() or entries.parents[0].is_symlink()):
-            where = "commands"
-        settings = {"probability": "0"}
-        if where != "enough":
+        self.failing = ""
+        (FAILSLAB / "probability").write_text("0")
+        (FAIL_PAGE_ALLOC / "probability").write_text("0")
+        if where == "enough":
+            return
+        for directory in CACHES.glob("*"):
+            own = directory.name.startswith("kmalloc-") if where == "commands" else directory.name == "ip_vs_conn"
+            # One that is merged with others has its name as a link.
+            if not directory.is_symlink():
+                (directory / "failslab").write_text(str(int(own)))
+        for directory in (FAILSLAB, FAIL_PAGE_ALLOC):
             settings = {
                 "ignore-gfp-wait": "N",
-                "min-order": "0",
+                "min-order": "1",
                 "verbose": "0",
                 "times": "-1",
+                "cache-filter": "Y",
                 "task-filter": "Y" if where == "commands" else "N",
-                "cache-filter": "N" if where == "commands" else "Y",
-                "probability": str(probability[0]),
+                "probability": str(probability[0]) if where == "commands" or directory == FAILSLAB else "0",
             }
-        if where == "entries":
-            entries.write_text("1")
-        self.failing = where
-        for directory in FAULTS:
-            # Pages have no caches to choose from.
-            if where == "entries" and directory != FAULTS[0]:
-                continue
             for key, value in settings.items():
                 if (directory / key).exists():
                     (directory / key).write_text(value)
+        self.failing = where
 
     def packets(self, _, action):
         self.run(["python3", *action.what[0].split()])
@@ -731,6 +745,7 @@ def tasks(seed):
         (wild, "lb", 2),
         (module, "lb", 1),
         (sysctls, "lb", 1),
+        (switches, "lb", 1),
         (timeouts, "lb", 1),
         (sync, "lb", 1),
         (questions, "lb", 1),
