@@ -579,8 +579,8 @@ class Torture:
                 self.change(service, line, may_fail=False)
             again, _ = self.run(["ipvsadm", "-Sn"])
             if not self.over.is_set() and sorted(again.splitlines()) != sorted(saved.splitlines()):
-                less, more = (set(saved.splitlines()) - set(again.splitlines()), set(again.splitlines()) - set(saved.splitlines()))
-                self.wrong(f"restored, but without {less}, with {more}")
+                before, after = set(saved.splitlines()), set(again.splitlines())
+                self.wrong(f"restored, but without {before - after}, with {after - before}")
 
     def sysctls(self, _, action):
         for key, value in action.what:
@@ -605,7 +605,8 @@ class Torture:
             self.run(action.what[0].split(), fails=self.failing == "commands")
 
     def sync(self, _, action):
-        self.ipvsadm(action.what[0])
+        # IPVS refuses to start one while there are servers of another family than their service.
+        self.run(["ipvsadm", *action.what[0].split()])
 
     def questions(self, _, action):
         # Not while others look whether all is as it was.
