@@ -293,19 +293,6 @@ fn too_large_for_a_tunnel() {
     }
 }
 
-/// A packet whose headers are in one piece up to some byte, and can be copied from beyond.
-struct Pieces<'a>(&'a [u8], usize);
-
-impl Bytes for Pieces<'_> {
-    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        self.0[..self.1].view(offset)
-    }
-
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.0.read(offset)
-    }
-}
-
 /// Counts copies: a plain packet in one piece is read where it is.
 struct Counted(Vec<u8>, core::cell::Cell<u32>);
 
@@ -347,31 +334,6 @@ proptest! {
             bytes.get_mut(7).filter(|_| !v6).into_iter().for_each(|b| *b = 0);
             bytes.get_mut(6).filter(|_| !v6).into_iter().for_each(|b| *b = 0);
         }
-        // The same, however it lies in memory.
-        for piece in [0, 20, 39, 40, 59, 60] {
-            let pieces = Pieces(&bytes, piece.min(bytes.len()));
-            prop_assert_eq!(parse(v6, &pieces), parse(v6, &bytes[..]));
-        }
-        if let Some(said) = too_large(&bytes[..]) {
-            prop_assert!(said.flow.l4 + 4 <= bytes.len());
-            prop_assert!(said.outer < said.flow.l3 && said.flow.l3 < said.flow.l4);
-        }
-        if let Some(flow) = parse(v6, &bytes[..]) {
-            let least = match flow.proto {
-                _ if flow.kind == Kind::Error => 4,
-                Proto::Tcp => 20,
-                Proto::Udp => 8,
-                Proto::Sctp => 13,
-            };
-            prop_assert!(flow.l4 + least <= bytes.len());
-            let port = |at| u16::from_be_bytes([bytes[flow.l4 + at], bytes[flow.l4 + at + 1]]);
-            let ports = match flow.kind {
-                Kind::Error => (port(2), port(0)),
-                _ => (port(0), port(2)),
-            };
-            prop_assert_eq!((flow.sport, flow.dport), ports);
-            prop_assert!(flow.l3 < flow.l4);
-            prop_assert_eq!(matches!(flow.src, Addr::V6(_)), v6);
-        }
+        mhs_fuzz::flow::check(v6, &bytes);
     }
 }

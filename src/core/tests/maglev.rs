@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use mhs_core::hash::{self, Addr, Key, Purpose, DEFAULT_KEY};
+use mhs_core::hash::{self, Addr, Key, DEFAULT_KEY};
 use mhs_core::maglev::*;
+use mhs_fuzz::maglev::{naive, order, owners, permutation, table};
 use proptest::prelude::*;
 
 fn server(i: u32, weight: u32) -> Server {
@@ -14,94 +15,6 @@ fn server(i: u32, weight: u32) -> Server {
 
 fn servers(n: u32) -> Vec<Server> {
     (0..n).map(|i| server(i, 1)).collect()
-}
-
-fn table(key: &Key, servers: &[Server], balance: u32, size: u32) -> Vec<u16> {
-    let mut rows = vec![Row::default(); servers.len()];
-    let mut table = vec![0; size as usize];
-    populate(key, servers, balance, &mut rows, &mut table).unwrap();
-    table
-}
-
-type Name = (Addr, u16);
-
-/// The owner of each slot by name, so that tables of differently ordered sets compare.
-fn owners(servers: &[Server], table: &[u16]) -> Vec<Option<Name>> {
-    let name = |&i: &u16| servers.get(i as usize).map(|s| (s.addr, s.port));
-    table.iter().map(name).collect()
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 {
-        a
-    } else {
-        gcd(b, a % b)
-    }
-}
-
-fn turns(servers: &[Server]) -> Vec<u32> {
-    let unit = servers.iter().fold(0, |g, s| gcd(s.weight, g)).max(1);
-    let most = servers.iter().map(|s| s.weight / unit).max().unwrap_or(0);
-    let mut shift = 0;
-    while most >> shift > 63 {
-        shift += 1;
-    }
-    let turns = |s: &Server| ((s.weight / unit) >> shift).max((s.weight > 0) as u32);
-    servers.iter().map(turns).collect()
-}
-
-/// The most slots each server may have.
-fn caps(servers: &[Server], balance: u32, size: u32) -> Vec<u64> {
-    let turns = turns(servers);
-    let total: u64 = turns.iter().map(|&t| t as u64).sum();
-    let slots = |&t| size as u64 * t as u64 * (100 + balance as u64);
-    let cap = |t| slots(t).div_ceil(100 * total.max(1));
-    turns.iter().map(cap).collect()
-}
-
-fn permutation(key: &Key, server: &Server, size: u32) -> (u64, u64) {
-    let hash = |purpose| hash::server(key, &server.addr, server.port, purpose);
-    let size = size as u64;
-    (
-        hash(Purpose::Offset) % size,
-        hash(Purpose::Skip) % (size - 1) + 1,
-    )
-}
-
-/// The order of turns in a round.
-fn order(key: &Key, servers: &[Server]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..servers.len()).collect();
-    order.retain(|&i| servers[i].weight > 0);
-    order.sort_by_key(|&i| {
-        let Server { addr, port, .. } = servers[i];
-        (hash::server(key, &addr, port, Purpose::Order), addr, port)
-    });
-    order
-}
-
-/// The rule in its own words, with no shortcut: play until no slot is free.
-fn naive(key: &Key, servers: &[Server], balance: u32, size: u32) -> Vec<u16> {
-    let (turns, caps) = (turns(servers), caps(servers, balance, size));
-    let order = order(key, servers);
-    let mut table = vec![NONE; size as usize];
-    let mut looks = vec![0u64; servers.len()];
-    let mut have = vec![0u64; servers.len()];
-    let mut free = if order.is_empty() { 0 } else { size };
-    while free > 0 {
-        for &i in &order {
-            let (offset, skip) = permutation(key, &servers[i], size);
-            for _ in 0..turns[i] {
-                let at = ((offset + looks[i] * skip) % size as u64) as usize;
-                looks[i] += 1;
-                if have[i] < caps[i] && table[at] == NONE {
-                    table[at] = i as u16;
-                    have[i] += 1;
-                    free -= 1;
-                }
-            }
-        }
-    }
-    table
 }
 
 /// Plain Maglev with the same permutations and the same order, for comparison.
@@ -155,10 +68,7 @@ proptest! {
         size in prop_oneof![Just(251u32), Just(2039)],
         balance in 0u32..=100,
     ) {
-        let mut sorted = set.clone();
-        sorted.sort_by_key(|s| (s.addr, s.port));
-        let of = |set: &[Server]| owners(set, &table(&DEFAULT_KEY, set, balance, size));
-        prop_assert_eq!(of(&set), of(&sorted));
+        mhs_fuzz::maglev::order_does_not_matter(&DEFAULT_KEY, &set, balance, size);
     }
 
     #[test]
@@ -170,33 +80,14 @@ proptest! {
 
     #[test]
     fn full_and_within_caps(set in any_servers(), balance in 0u32..=100) {
-        let size = 4093;
-        let table = table(&DEFAULT_KEY, &set, balance, size);
-        for (i, cap) in caps(&set, balance, size).into_iter().enumerate() {
-            let have = table.iter().filter(|&&o| o as usize == i).count() as u64;
-            prop_assert!(have <= cap, "server {i} has {have} of at most {cap}");
-        }
-        let nobody = set.iter().all(|s| s.weight == 0);
-        let named = table.iter().filter(|&&o| usize::from(o) < set.len()).count();
-        prop_assert_eq!(named, if nobody { 0 } else { table.len() });
-        prop_assert!(!nobody || table.iter().all(|&o| o == NONE));
+        let table = table(&DEFAULT_KEY, &set, balance, 4093);
+        mhs_fuzz::maglev::full_and_within_caps(&set, balance, &table);
     }
 
     #[test]
     fn choose_is_the_first_look(set in any_servers(), slot in 0u32..1021, k1: u64) {
         let key = Key { k0: 1, k1 };
-        let size = 1021u64;
-        let look = |&i: &usize| {
-            let (offset, skip) = permutation(&key, &set[i], size as u32);
-            (0..size).find(|rank| (offset + rank * skip) % size == slot as u64).unwrap()
-        };
-        // rank / weight, by a common denominator; the order decides between equals.
-        let scale: u128 = set.iter().map(|s| s.weight.max(1) as u128).max().unwrap_or(1) << 64;
-        let first = order(&key, &set)
-            .into_iter()
-            .min_by_key(|i| look(i) as u128 * scale / set[*i].weight as u128);
-        let numbered = set.iter().zip(100u16..).map(|(s, i)| (i, *s));
-        prop_assert_eq!(choose(&key, 1021, slot, numbered), first.map(|i| i as u16 + 100));
+        mhs_fuzz::maglev::choose_is_the_first_look(&key, &set, slot, 1021);
     }
 }
 
