@@ -50,10 +50,19 @@ fn flow_is_there(v6: bool, bytes: &[u8], flow: &Flow, whole: bool) {
     }
     if v6 {
         assert_eq!(bytes[l3] >> 4, 6);
-        // Extension headers come in units of 4 bytes and are 8 at least.
-        let skipped = l4 - (l3 + 40);
-        assert!(skipped % 4 == 0 && skipped != 4);
-        assert!(skipped != 0 || bytes[l3 + 6] == flow.proto as u8);
+        let (mut next, mut at) = (bytes[l3 + 6], l3 + 40);
+        while at != l4 {
+            // RFC 8200, section 4, and RFC 4302, section 2.2.
+            let len = match next {
+                0 | 43 | 60 => (usize::from(bytes[at + 1]) + 1) * 8,
+                51 => (usize::from(bytes[at + 1]) + 2) * 4,
+                44 if !whole => 8,
+                _ => panic!("header {next} at {at} was skipped"),
+            };
+            (next, at) = (bytes[at], at + len);
+            assert!(at <= l4);
+        }
+        assert_eq!(next, flow.proto as u8);
     } else {
         assert_eq!((bytes[l3] >> 4, bytes[l3 + 9]), (4, flow.proto as u8));
         assert_eq!(l4 - l3, usize::from(bytes[l3] & 15) * 4);
@@ -124,6 +133,14 @@ pub fn check(v6: bool, bytes: &[u8]) {
         let icmp = outer - 8;
         assert_eq!((bytes[9], &bytes[icmp..][..2]), (1, &[3, 4][..]));
         assert_eq!(&bytes[icmp + 6..][..2], said.mtu.to_be_bytes());
+        let tunnel = outer + usize::from(bytes[outer] & 15) * 4;
+        let header = match (bytes[outer + 9], bytes[tunnel]) {
+            (4, _) => 0,
+            (47, flags) => 4 + usize::from(flags >> 7) * 4,
+            (17, _) => 8 + 4 + usize::from(bytes[tunnel + 8] & 31) * 4,
+            (other, _) => panic!("a tunnel by protocol {other}"),
+        };
+        assert_eq!(flow.l3, tunnel + header);
         assert_eq!(too_large(&bytes[..flow.l4 + 4]), Some(said));
         assert_eq!(too_large(&bytes[..flow.l4 + 3]), None);
     }

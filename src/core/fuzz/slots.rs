@@ -364,15 +364,25 @@ pub fn no_flow_is_broken(events: Vec<Event>, late: u64) {
 /// Slots for more deadlines than there are epochs.
 const MANY: usize = 400;
 
-/// A change of some slots, a while after the last, under a timeout of its own.
+/// Some slots change one after the other, a while after the last, each under a timeout of its own.
 #[derive(Clone, Debug, Arbitrary)]
 pub struct Change {
     first: u16,
     slots: u8,
     wait: u16,
+    #[arbitrary(with = ticks)]
     session: u64,
+    /// By how much the next timeout is longer.
+    more: u16,
+    #[arbitrary(with = ticks)]
     entry: u64,
     back: bool,
+}
+
+/// Any number, small ones as likely as large ones.
+fn ticks(u: &mut Unstructured<'_>) -> Result<u64> {
+    let shift = u.int_in_range(0..=63)?;
+    Ok(u64::arbitrary(u)? >> shift)
 }
 
 /// Each change takes some slots elsewhere, or back. Merges come when a deadline says so. No slot
@@ -402,38 +412,33 @@ pub fn no_deadline_is_early(changes: Vec<Change>) {
         assert!(bench.deadlines.next().is_none_or(|next| next >= times.now));
     };
     for change in changes {
-        let times = |now| Times {
+        let times = |now, i: u64| Times {
             now,
-            session: change.session,
+            session: change.session.saturating_add(i * u64::from(change.more)),
             entry: change.entry,
         };
         let until = now.saturating_add(change.wait.into());
-        while let Some(next) = bench
-            .deadlines
-            .next()
-            .filter(|&next| next <= until && next != u64::MAX)
-        {
+        let next = |bench: &Bench| bench.deadlines.next().filter(|&next| next <= until);
+        while let Some(next) = next(&bench).filter(|&next| next != u64::MAX) {
             now = now.max(next);
-            merge(&mut bench, &mut due, times(now));
+            merge(&mut bench, &mut due, times(now, 0));
         }
         now = until;
         let first = usize::from(change.first) % MANY;
-        for slot in (first..MANY).take(change.slots.into()) {
-            let word = bench.word(slot);
-            new[slot] = if change.back {
-                word.old()
-            } else {
-                word.new() ^ 1
+        for (i, slot) in (0..).zip((first..MANY).take(change.slots.into())) {
+            let (word, times) = (bench.word(slot), times(now, i));
+            new[slot] = match change.back {
+                true => word.old(),
+                false => word.new() ^ 1,
             };
             if word.stable() && new[slot] != word.old() {
-                due[slot] = Some(now.saturating_add(change.session));
+                due[slot] = Some(now.saturating_add(times.session));
             } else if new[slot] == word.old() {
                 due[slot] = None;
             }
+            bench.slots().remap(&new, times);
         }
-        bench.slots().remap(&new, times(now));
-        let unstable = bench.slots().unstable();
-        assert_eq!(unstable, due.iter().flatten().count());
+        assert_eq!(bench.slots().unstable(), due.iter().flatten().count());
     }
     // Fear of a slot that merges now is over at the next deadline.
     while let Some(next) = bench.deadlines.next() {
