@@ -9,3 +9,4 @@ pub mod flow;
 pub mod hash;
 pub mod maglev;
 pub mod slots;
+mod sync;

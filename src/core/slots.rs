@@ -34,17 +34,18 @@
 //!   packet that was let through by the word before the change and had not yet written its mark;
 //!   the grace period is waited for because of those.
 
-use core::sync::atomic::{
-    AtomicU32,
-    AtomicU8,
-    Ordering::{
-        AcqRel,
-        Acquire,
-        Relaxed, //
+use super::{
+    maglev::NONE,
+    sync::{
+        AtomicU32,
+        AtomicU8,
+        Ordering::{
+            AcqRel,
+            Acquire,
+            Relaxed, //
+        }, //
     }, //
 };
-
-use super::maglev::NONE;
 
 /// Bits of a server's index; the old one is in the lowest.
 const FIELD: u32 = 0x7fff;
