@@ -460,26 +460,37 @@ pub struct Simulate {
         value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub weights: Vec<u32>,
 
-    /// Changes of the fleet in a minute: by turns a server goes and one that went comes back
+    /// Changes of the fleet in a minute: by turns a server goes and one that went comes back. With
+    /// --downtime, servers that go in a minute
     #[arg(long, value_name = "N", default_value = "2", value_parser = nonnegative)]
     pub updates: f64,
 
-    /// How a server goes: drain (weight 0), or delete
-    #[arg(long, value_name = "HOW", default_value = "drain", value_parser = ["drain", "delete"])]
+    /// How a server goes: drain (weight 0), delete, or fail: it dies with its flows, which are not
+    /// counted as broken
+    #[arg(long, value_name = "HOW", default_value = "drain", value_parser = ["drain", "delete", "fail"])]
     pub removal: String,
+
+    /// How long a server stays away, in seconds: a distribution as of --session
+    #[arg(long, value_name = "DISTRIBUTION")]
+    pub downtime: Option<String>,
 
     /// New connections in a second
     #[arg(long, value_name = "N", default_value = "500", value_parser = positive)]
     pub rate: f64,
 
-    /// How long sessions last, in seconds: fixed:60, exp:60 (mean), pareto:1.5,10 (shape, least) or
-    /// lognormal:30,1.5 (median, sigma)
+    /// How long sessions last, in seconds: fixed:60, exp:60 (mean), pareto:1.5,10 (shape, least),
+    /// lognormal:30,1.5 (median, sigma) or steps:0.9=10,1=60 (90 % of them 10, the others 60)
     #[arg(long, value_name = "DISTRIBUTION", default_value = "exp:60")]
     pub session: String,
 
-    /// Seconds between two packets of a session
+    /// Seconds between two packets of a session, at least
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = positive)]
     pub gap: f64,
+
+    /// Packets of a session, if it has not always one when --gap is over: a distribution as of
+    /// --session. They are spread evenly
+    #[arg(long, value_name = "DISTRIBUTION")]
+    pub packets: Option<String>,
 
     /// Session timeout of IPVS, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = positive)]
@@ -488,6 +499,10 @@ pub struct Simulate {
     /// How long an entry stays after its session ended, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = nonnegative)]
     pub linger: f64,
+
+    /// Have a stateful balancer, too, whose table has only so many entries
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
 
     /// Slots of a table
     #[arg(long, value_name = "SLOTS", default_value = "16381", value_parser = table_size)]
@@ -508,6 +523,11 @@ pub struct Simulate {
     /// Draw what happened over time into this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub svg: Option<PathBuf>,
+
+    /// Write the flows and changes into this file, as JSON, for others to do the same: flows as
+    /// start, end and time between packets, in milliseconds
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub plan: Option<PathBuf>,
 }
 
 fn number(text: &str) -> std::result::Result<f64, String> {

@@ -9,8 +9,8 @@ use crate::{
     output::{self, Table},
     simulation::{
         engine::{self, Outcome},
-        flows::{self, milliseconds, Session},
-        plot, Sample, World,
+        flows::{milliseconds, Plan},
+        plot, Change, Sample, World,
     },
 };
 use serde::Serialize;
@@ -20,28 +20,25 @@ use std::fs;
 const SAMPLES: u64 = 240;
 
 pub fn run(args: &Simulate, json: bool) -> Result<()> {
-    let session = Session::parse(&args.session).map_err(Error::Usage)?;
-    let weights = args.weights.iter().copied().cycle();
-    let world = World {
-        config: Config {
-            size: args.table_size,
-            balance: args.balance,
-            ..Config::default()
-        },
-        weights: weights.take(args.servers as usize).collect(),
-        gap: milliseconds(args.gap).max(1),
-        timeout: milliseconds(args.timeout).max(1),
-        linger: milliseconds(args.linger),
-    };
+    let plan = Plan::new(args).map_err(Error::Usage)?;
+    let changes = plan.changes(args);
+    if let Some(path) = &args.plan {
+        let flows = plan.flows(args);
+        let all = Happening {
+            flows: flows.map(|flow| (flow.start, flow.end, flow.gap)).collect(),
+            changes: &changes,
+        };
+        let text = serde_json::to_string(&all).map_err(|error| Error::Answer(error.to_string()))?;
+        fs::write(path, text).map_err(Error::io(path.display().to_string()))?;
+    }
     let end = milliseconds(args.duration * 60.0);
-    let flows = flows::flows(args, session);
-    let outcome = engine::run(&world, flows, &flows::changes(args), end, SAMPLES);
+    let outcome = engine::run(&world(args), plan.flows(args), &changes, end, SAMPLES);
     let outcome = outcome.map_err(Error::Usage)?;
     if let Some(path) = &args.svg {
         let svg = plot::svg(&outcome.samples, &title(args)).map_err(Error::Answer)?;
         fs::write(path, svg).map_err(Error::io(path.display().to_string()))?;
     }
-    let summary = Summary::new(&outcome);
+    let summary = Summary::new(&outcome, args.limit.is_some());
     if json {
         #[derive(Serialize)]
         struct All<'a> {
@@ -53,6 +50,28 @@ pub fn run(args: &Simulate, json: bool) -> Result<()> {
         return output::json(&All { summary, samples });
     }
     output::text(&format!("{}\n\n{}", title(args), summary.text()))
+}
+
+/// What `--plan` writes.
+#[derive(Serialize)]
+struct Happening<'a> {
+    flows: Vec<(u64, u64, u64)>,
+    changes: &'a [(u64, Change)],
+}
+
+fn world(args: &Simulate) -> World {
+    let weights = args.weights.iter().copied().cycle();
+    World {
+        config: Config {
+            size: args.table_size,
+            balance: args.balance,
+            ..Config::default()
+        },
+        weights: weights.take(args.servers as usize).collect(),
+        timeout: milliseconds(args.timeout).max(1),
+        linger: milliseconds(args.linger),
+        limit: args.limit.map(|limit| limit as usize),
+    }
 }
 
 fn title(args: &Simulate) -> String {
@@ -67,66 +86,106 @@ fn title(args: &Simulate) -> String {
 struct Balancer {
     entries_mean: f64,
     entries_peak: u64,
+    /// The flows that ever had an entry, of all.
+    tracked: f64,
     broken: u64,
+    /// What the busiest server has, as a multiple of its share: on average, and at the end.
+    load_mean: f64,
+    load_last: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Summary {
     flows: u64,
     changes: u64,
+    live_mean: f64,
+    live_peak: u64,
     unstable_mean: f64,
     unstable_peak: u64,
     mhs: Balancer,
     stateful: Balancer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<Balancer>,
     plain: Balancer,
 }
 
 impl Summary {
     /// Means are over the second half, when the fleet is warm.
-    fn new(outcome: &Outcome) -> Self {
+    fn new(outcome: &Outcome, limited: bool) -> Self {
         let samples = &outcome.samples;
         let warm = samples.get(samples.len() / 2..).unwrap_or_default();
-        let mean = |get: fn(&Sample) -> u64| {
-            let sum: u64 = warm.iter().map(get).sum();
-            sum as f64 / warm.len().max(1) as f64
+        let mean = |get: fn(&Sample) -> f64| {
+            let sum: f64 = warm.iter().map(get).sum();
+            sum / warm.len().max(1) as f64
         };
         let peak = |get: fn(&Sample) -> u64| samples.iter().map(get).max().unwrap_or(0);
         let last = samples.last().copied().unwrap_or_default();
         Self {
             flows: outcome.flows,
             changes: outcome.changes,
-            unstable_mean: mean(|s| s.unstable_slots),
+            live_mean: mean(|s| s.live_flows as f64),
+            live_peak: peak(|s| s.live_flows),
+            unstable_mean: mean(|s| s.unstable_slots as f64),
             unstable_peak: peak(|s| s.unstable_slots),
             mhs: Balancer {
-                entries_mean: mean(|s| s.mhs_entries),
+                entries_mean: mean(|s| s.mhs_entries as f64),
                 entries_peak: peak(|s| s.mhs_entries),
+                tracked: outcome.tracked as f64 / outcome.flows.max(1) as f64,
                 broken: last.mhs_broken,
+                load_mean: mean(|s| s.mhs_load),
+                load_last: last.mhs_load,
             },
             stateful: Balancer {
-                entries_mean: mean(|s| s.stateful_entries),
+                entries_mean: mean(|s| s.stateful_entries as f64),
                 entries_peak: peak(|s| s.stateful_entries),
+                tracked: 1.0,
                 broken: last.stateful_broken,
+                load_mean: mean(|s| s.stateful_load),
+                load_last: last.stateful_load,
             },
+            limited: limited.then(|| Balancer {
+                entries_mean: mean(|s| s.limited_entries as f64),
+                entries_peak: peak(|s| s.limited_entries),
+                tracked: 1.0,
+                broken: last.limited_broken,
+                load_mean: mean(|s| s.limited_load),
+                load_last: last.limited_load,
+            }),
             plain: Balancer {
                 broken: last.plain_broken,
+                load_mean: mean(|s| s.plain_load),
+                load_last: last.plain_load,
                 ..Balancer::default()
             },
         }
     }
 
     fn text(&self) -> String {
-        let mut table = Table::new(&["", ">Entries, mean", ">Peak", ">Broken connections"]);
+        let mut table = Table::new(&[
+            "",
+            ">Entries, mean",
+            ">Peak",
+            ">Tracked",
+            ">Broken connections",
+            ">Largest load",
+        ]);
         let rows = [
-            ("mhs", self.mhs),
-            ("stateful Maglev", self.stateful),
-            ("plain hash", self.plain),
+            ("mhs", Some(self.mhs)),
+            ("stateful Maglev", Some(self.stateful)),
+            ("its table too small", self.limited),
+            ("plain hash", Some(self.plain)),
         ];
         for (name, balancer) in rows {
+            let Some(balancer) = balancer else {
+                continue;
+            };
             table.row([
                 name.to_owned(),
                 format!("{:.0}", balancer.entries_mean),
                 balancer.entries_peak.to_string(),
+                format!("{:.1} %", balancer.tracked * 100.0),
                 balancer.broken.to_string(),
+                format!("{:.2}", balancer.load_mean),
             ]);
         }
         format!(
@@ -152,20 +211,16 @@ mod tests {
         let Command::Simulate(args) = Cli::parse_from(args).command else {
             unreachable!()
         };
-        let session = Session::parse(&args.session).unwrap();
-        let world = World {
-            config: Config {
-                size: args.table_size,
-                ..Config::default()
-            },
-            weights: vec![1; args.servers as usize],
-            gap: milliseconds(args.gap),
-            timeout: milliseconds(args.timeout),
-            linger: milliseconds(args.linger),
-        };
+        let plan = Plan::new(&args).unwrap();
         let end = milliseconds(args.duration * 60.0);
-        let flows = flows::flows(&args, session);
-        Summary::new(&engine::run(&world, flows, &flows::changes(&args), end, 60).unwrap())
+        let outcome = engine::run(
+            &world(&args),
+            plan.flows(&args),
+            &plan.changes(&args),
+            end,
+            60,
+        );
+        Summary::new(&outcome.unwrap(), args.limit.is_some())
     }
 
     /// The same on every machine and in every version: somebody compares with last year's.
@@ -173,10 +228,10 @@ mod tests {
     fn golden() {
         let summary = simulate("--servers 20 --table-size 4093 --rate 50 --duration 20");
         expect![[r#"
-                             Entries, mean  Peak  Broken connections
-            mhs                       1464  1818                   0
-            stateful Maglev           9063  9283                   0
-            plain hash                   0     0               36082
+                             Entries, mean  Peak  Tracked  Broken connections  Largest load
+            mhs                       1464  1818    8.8 %                   0          1.20
+            stateful Maglev           9063  9283  100.0 %                   0          1.20
+            plain hash                   0     0    0.0 %               36082          1.34
 
             60303 flows, 31 changes; 232 slots unstable on average, 369 at the peak
         "#]]
@@ -214,5 +269,17 @@ mod tests {
         let summary = simulate("--servers 20 --table-size 1021 --rate 20 --duration 40 --removal delete --session exp:20");
         assert_eq!(summary.mhs.broken, 0);
         assert!(summary.stateful.broken > 0);
+    }
+
+    #[test]
+    fn who_fails_takes_its_flows_along_and_a_table_that_is_too_small_breaks_others() {
+        let line = "--servers 40 --table-size 4093 --rate 50 --duration 10 --linger 0 --limit 1000";
+        let churn = "--removal fail --downtime exp:60 --updates 10 --packets exp:10";
+        let summary = simulate(&format!("{line} {churn}"));
+        assert_eq!((summary.mhs.broken, summary.stateful.broken), (0, 0));
+        let limited = summary.limited.unwrap();
+        assert!(limited.entries_peak <= 1000 && limited.broken > 0);
+        assert!(summary.mhs.entries_peak > 0);
+        assert!(summary.mhs.tracked < 0.5);
     }
 }

@@ -3,10 +3,11 @@
 //! Time passes.
 
 use super::{
+    limited::{self, Limited},
     mhs::{Later, Mhs, Queue},
     plain::Plain,
     stateful::Stateful,
-    Change, Flow, Flows, Live, Sample, Servers, World,
+    Change, Flow, Flows, Index, Live, Sample, Servers, World,
 };
 use mhs_core::hash;
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -21,6 +22,8 @@ enum Event {
     Change(usize),
     /// An entry of the stateful balancer expires.
     StatefulExpiry,
+    /// The flow of this number sends a packet, for `limited`.
+    Packet(usize, u64),
     Start(usize),
     End(usize),
     Sample(u64),
@@ -32,6 +35,8 @@ pub struct Outcome {
     pub samples: Vec<Sample>,
     pub flows: u64,
     pub changes: u64,
+    /// Flows that `mhs` ever had an entry for.
+    pub tracked: u64,
 }
 
 /// Lets the flows and the changes happen until `end`, with so many samples on the way.
@@ -45,6 +50,7 @@ pub fn run(
     let mut servers = Servers::new(world);
     let mut mhs = Mhs::new(world, &servers)?;
     let mut stateful = Stateful::default();
+    let mut limited = world.limit.map(Limited::new);
     let mut plain = Plain::new(&servers);
 
     let mut live: Flows = Vec::new();
@@ -94,10 +100,24 @@ pub fn run(
                     servers.apply(world, *change);
                     mhs.change(world, &servers, *change, now, &mut live, &mut later)?;
                     stateful.change(*change, &mut live);
-                    plain.change(&servers, &mut live);
+                    if let Some(limited) = &mut limited {
+                        limited.change(*change, &mut live);
+                    }
+                    plain.change(&servers, *change, &mut live);
                 }
             }
             Event::StatefulExpiry => stateful.entries -= 1,
+            Event::Packet(number, hash) => {
+                let flow = live.get_mut(number).and_then(Option::as_mut);
+                let flow = flow.filter(|flow| flow.flow.hash == hash);
+                if let (Some(live), Some(limited)) = (flow, &mut limited) {
+                    limited.packet(number, &mut live.limited, mhs.newcomer(live.slot));
+                    let next = live.flow.next_packet(now);
+                    if live.limited.server.is_some() && next < live.flow.end {
+                        queue.push(Reverse((next, Event::Packet(number, hash))));
+                    }
+                }
+            }
             Event::Start(_) => {
                 if let Some(flow) = next_flow.take() {
                     started += 1;
@@ -113,12 +133,20 @@ pub fn run(
                         slot,
                         mhs: mhs.start(number, slot),
                         stateful: stateful.start(server),
+                        limited: match &mut limited {
+                            Some(limited) => limited.start(number, server),
+                            None => limited::Fate::default(),
+                        },
                         plain: plain.start(&flow),
                     };
                     if let Some(place) = live.get_mut(number) {
                         *place = Some(newcomer);
                     }
                     queue.push(Reverse((flow.end, Event::End(number))));
+                    let next = flow.next_packet(flow.start);
+                    if limited.is_some() && next < flow.end {
+                        queue.push(Reverse((next, Event::Packet(number, flow.hash))));
+                    }
                     next_flow = flows.next();
                     if let Some(flow) = &next_flow {
                         queue.push(Reverse((flow.start, Event::Start(0))));
@@ -130,6 +158,10 @@ pub fn run(
                     living -= 1;
                     free.push(number);
                     mhs.end(world, number, &mut ended, &mut later);
+                    if let Some(limited) = &mut limited {
+                        limited.packet(number, &mut ended.limited, mhs.newcomer(ended.slot));
+                        limited.end(ended.limited);
+                    }
                     if stateful.end(ended.stateful) {
                         queue.push(Reverse((now + world.linger, Event::StatefulExpiry)));
                     }
@@ -141,9 +173,15 @@ pub fn run(
                 unstable_slots: mhs.unstable(),
                 mhs_entries: mhs.entries,
                 stateful_entries: stateful.entries,
+                limited_entries: limited.as_ref().map_or(0, Limited::entries),
                 mhs_broken: mhs.broken,
                 stateful_broken: stateful.broken,
+                limited_broken: limited.as_ref().map_or(0, |limited| limited.broken),
                 plain_broken: plain.broken,
+                mhs_load: load(&servers, &live, |live| live.mhs.server),
+                stateful_load: load(&servers, &live, |live| live.stateful.0),
+                limited_load: load(&servers, &live, |live| live.limited.server),
+                plain_load: load(&servers, &live, |live| live.plain.0),
             }),
         }
         for (at, later) in later.drain(..) {
@@ -162,5 +200,10 @@ pub fn run(
         samples: outcome,
         flows: started,
         changes,
+        tracked: mhs.tracked,
     })
+}
+
+fn load(servers: &Servers, flows: &Flows, home: impl Fn(&Live) -> Option<Index>) -> f64 {
+    servers.oversubscription(flows.iter().flatten().map(home))
 }

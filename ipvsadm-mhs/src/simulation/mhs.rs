@@ -20,6 +20,8 @@ pub struct Fate {
     pub server: Option<Index>,
     /// Its entry.
     entry: Option<Entry>,
+    /// Whether it ever had one.
+    tracked: bool,
 }
 
 /// An entry.
@@ -69,6 +71,8 @@ pub struct Mhs {
     expiries: HashMap<u64, u64>,
     serial: u64,
     pub entries: u64,
+    /// Flows that ever had an entry.
+    pub tracked: u64,
     pub broken: u64,
 }
 
@@ -94,6 +98,7 @@ impl Mhs {
             expiries: HashMap::new(),
             serial: 0,
             entries: 0,
+            tracked: 0,
             broken: 0,
         };
         let table = mhs.table(world, servers)?;
@@ -146,17 +151,26 @@ impl Mhs {
             of_slot.push(number);
         }
         let server = self.newcomer(slot);
-        let entry = (server.is_some() && !self.word(slot).stable()).then(|| self.pin());
-        Fate { server, entry }
+        let mut fate = Fate {
+            server,
+            entry: None,
+            tracked: false,
+        };
+        if server.is_some() && !self.word(slot).stable() {
+            self.pin(&mut fate);
+        }
+        fate
     }
 
-    fn pin(&mut self) -> Entry {
+    fn pin(&mut self, fate: &mut Fate) {
         self.serial += 1;
         self.entries += 1;
-        Entry {
+        self.tracked += u64::from(!fate.tracked);
+        fate.tracked = true;
+        fate.entry = Some(Entry {
             number: self.serial,
             idle_until: None,
-        }
+        });
     }
 
     fn expire(&mut self, entry: u64, at: u64, later: &mut Queue) {
@@ -204,7 +218,7 @@ impl Mhs {
             }
             None if !by_hash => self.break_flow(world, live, now, later),
             None if word.stable() || in_grace => live.mhs.entry = None,
-            None => live.mhs.entry = Some(self.pin()),
+            None => self.pin(&mut live.mhs),
         }
     }
 
@@ -242,12 +256,24 @@ impl Mhs {
                 later.push((now + world.timeout, Later::GraceEnds(index)));
                 index
             }
-            Change::Drain(index) | Change::Return(index) => {
+            Change::Drain(index) | Change::Return(index) | Change::Fail(index) => {
                 self.gone.remove(&index);
                 self.dead.remove(&index);
                 index
             }
         };
+        if let Change::Fail(index) = change {
+            for live in flows.iter_mut().flatten() {
+                if live.mhs.server == Some(index) {
+                    live.mhs.server = None;
+                    // With `expire_nodest_conn`.
+                    if let Some(entry) = live.mhs.entry.take().filter(|entry| !entry.is_over(now)) {
+                        self.expiries.remove(&entry.number);
+                        self.entries -= 1;
+                    }
+                }
+            }
+        }
         let table = self.table(world, servers)?;
         let before = self.snapshot();
         self.with_slots(|slots| slots.remap(&table, times(world, now)));
@@ -259,7 +285,7 @@ impl Mhs {
             let ended = self.last_end.get(slot).and_then(|last| last.checked_sub(1));
             let living = self.of_slot.get(slot).into_iter().flatten();
             let living = living.filter_map(|&number| flows.get(number)?.as_ref());
-            let last = living.map(|live| world.last_packet(&live.flow, now)).max();
+            let last = living.map(|live| live.flow.last_packet(now)).max();
             if let (Some(last), Some(mark)) = (last.max(ended), self.marks.get(slot)) {
                 mark.store(self.clock.mark(last), Relaxed);
             }
@@ -330,14 +356,14 @@ impl Mhs {
             match entry {
                 // No packet touches it any more.
                 Some(entry) if (by_hash || in_grace) && entry.idle_until.is_none() => {
-                    let until = world.last_packet(&live.flow, now) + world.timeout;
+                    let until = live.flow.last_packet(now) + world.timeout;
                     live.mhs.entry = Some(Entry {
                         idle_until: Some(until),
                         ..entry
                     });
                     self.expire(entry.number, until, later);
                     // Without it the way is another, if the slot says so.
-                    let then = world.next_packet(&live.flow, until - 1);
+                    let then = live.flow.next_packet(until - 1);
                     if then < live.flow.end {
                         later.push((then, Later::Packet(number, live.flow.hash)));
                     }
@@ -345,7 +371,7 @@ impl Mhs {
                 _ => live.mhs.entry = entry,
             }
             // The next packet may make an entry, use one again, or get lost.
-            let next = world.next_packet(&live.flow, now);
+            let next = live.flow.next_packet(now);
             if next < live.flow.end {
                 later.push((next, Later::Packet(number, live.flow.hash)));
             }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Flows and changes of a fleet over time, and what three balancers make of them.
+//! Flows and changes of a fleet over time, and what four balancers make of them.
 //!
-//! `flows` says what happens, `mhs`, `stateful` and `plain` are the balancers, `engine` lets time
-//! pass, `plot` draws. Times are in milliseconds.
+//! `flows` says what happens, `mhs`, `stateful`, `limited` and `plain` are the balancers, `engine`
+//! lets time pass, `plot` draws. Times are in milliseconds.
 
 pub mod engine;
 pub mod flows;
+pub mod limited;
 pub mod mhs;
 #[cfg(test)]
 mod naive;
@@ -21,11 +22,14 @@ use std::net::Ipv4Addr;
 pub type Index = u16;
 
 /// What happens to the fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Change {
     /// Weight 0.
     Drain(Index),
     Delete(Index),
+    /// It dies and takes its flows along: no balancer can save them, so for none they are broken.
+    Fail(Index),
     /// Weight as before, or added again.
     Return(Index),
 }
@@ -35,6 +39,8 @@ pub enum Change {
 pub struct Flow {
     pub start: u64,
     pub end: u64,
+    /// Between two packets.
+    pub gap: u64,
     /// Of the client.
     pub hash: u64,
 }
@@ -45,28 +51,30 @@ pub struct World {
     pub config: Config,
     /// Of each server.
     pub weights: Vec<u32>,
-    /// Between two packets of a flow.
-    pub gap: u64,
     /// The session timeout, and how long an entry lives without a packet.
     pub timeout: u64,
     /// How long an entry lives after its flow's end.
     pub linger: u64,
+    /// How many entries the table of `limited` holds, if there is one.
+    pub limit: Option<usize>,
 }
 
-impl World {
-    /// The last packet of a flow until `now`.
-    pub fn last_packet(&self, flow: &Flow, now: u64) -> u64 {
-        match now >= flow.end {
-            true => flow.end,
-            false => now - (now - flow.start) % self.gap,
+impl Flow {
+    /// Its last packet until `now`.
+    pub fn last_packet(&self, now: u64) -> u64 {
+        match now >= self.end {
+            true => self.end,
+            false => now - (now - self.start) % self.gap,
         }
     }
 
     /// Its first packet after `now`.
-    pub fn next_packet(&self, flow: &Flow, now: u64) -> u64 {
-        (self.last_packet(flow, now) + self.gap).min(flow.end)
+    pub fn next_packet(&self, now: u64) -> u64 {
+        (self.last_packet(now) + self.gap).min(self.end)
     }
+}
 
+impl World {
     /// The name of a server.
     pub fn server(index: Index) -> Server {
         Server {
@@ -93,7 +101,7 @@ impl Servers {
     pub fn apply(&mut self, world: &World, change: Change) {
         let (index, weight) = match change {
             Change::Drain(index) => (index, Some(0)),
-            Change::Delete(index) => (index, None),
+            Change::Delete(index) | Change::Fail(index) => (index, None),
             Change::Return(index) => (index, world.weights.get(usize::from(index)).copied()),
         };
         if let Some(place) = self.weights.get_mut(usize::from(index)) {
@@ -115,6 +123,26 @@ impl Servers {
         servers.collect()
     }
 
+    /// What the busiest of them has, as a multiple of its share: `homes` says where flows live.
+    pub fn oversubscription(&self, homes: impl Iterator<Item = Option<Index>>) -> f64 {
+        let mut loads = vec![0u64; self.weights.len()];
+        for home in homes.flatten() {
+            if let Some(load) = loads.get_mut(usize::from(home)) {
+                *load += 1;
+            }
+        }
+        let usable = self.weights.iter().zip(loads);
+        let usable = usable.filter_map(|(weight, load)| Some((f64::from((*weight)?), load as f64)));
+        let usable: Vec<(f64, f64)> = usable.filter(|(weight, _)| *weight > 0.0).collect();
+        let weights: f64 = usable.iter().map(|(weight, _)| weight).sum();
+        let share = usable.iter().map(|(_, load)| load).sum::<f64>() / weights;
+        let most = usable.iter().map(|(weight, load)| load / weight);
+        match share > 0.0 {
+            true => most.fold(0.0, f64::max) / share,
+            false => 0.0,
+        }
+    }
+
     /// The servers that new flows can go to, each as often as its weight says.
     pub fn turns(&self) -> Vec<Index> {
         let servers = (0..).zip(&self.weights);
@@ -131,6 +159,7 @@ pub struct Live {
     pub slot: u32,
     pub mhs: mhs::Fate,
     pub stateful: stateful::Fate,
+    pub limited: limited::Fate,
     pub plain: plain::Fate,
 }
 
@@ -145,7 +174,14 @@ pub struct Sample {
     pub unstable_slots: u64,
     pub mhs_entries: u64,
     pub stateful_entries: u64,
+    pub limited_entries: u64,
     pub mhs_broken: u64,
     pub stateful_broken: u64,
+    pub limited_broken: u64,
     pub plain_broken: u64,
+    /// What the busiest server has, as a multiple of its share.
+    pub mhs_load: f64,
+    pub stateful_load: f64,
+    pub limited_load: f64,
+    pub plain_load: f64,
 }

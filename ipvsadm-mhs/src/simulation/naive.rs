@@ -72,7 +72,7 @@ pub fn run(
         let mut at = flow.start;
         while at < flow.end {
             happens.push((at, What::Packet(n)));
-            at += world.gap;
+            at += flow.gap;
         }
         happens.push((flow.end, What::Packet(n)));
     }
@@ -99,7 +99,18 @@ pub fn run(
                 servers.apply(world, change);
                 match change {
                     Change::Delete(index) => drop(grace.insert(index, now + world.timeout)),
-                    Change::Return(index) | Change::Drain(index) => drop(grace.remove(&index)),
+                    Change::Return(index) | Change::Drain(index) | Change::Fail(index) => {
+                        grace.remove(&index);
+                    }
+                }
+                if let Change::Fail(index) = change {
+                    for (n, home) in &mut home {
+                        if flows[*n].end < now || *home != Some(index) {
+                            continue;
+                        }
+                        *home = None;
+                        entries.remove(n);
+                    }
                 }
                 for (slot, new) in slots.iter_mut().zip(servers_of(&servers)) {
                     slot.new = new;
@@ -207,9 +218,9 @@ mod tests {
                 ..Config::default()
             },
             weights: vec![1, 1, 2, 1, 3],
-            gap: 2_000,
             timeout: 20_000,
             linger: 5_000,
+            limit: None,
         }
     }
 
@@ -220,16 +231,18 @@ mod tests {
             Flow {
                 start: start * 1000 + odd,
                 end: start * 1000 + length * 1000 + odd,
+                gap: 2_000,
                 hash,
             }
         })
     }
 
     fn change() -> impl Strategy<Value = (u64, Change)> {
-        (1u64..250, 0u16..5, 0..3, 500u64..900).prop_map(|(at, index, what, odd)| {
+        (1u64..250, 0u16..5, 0..4, 500u64..900).prop_map(|(at, index, what, odd)| {
             let change = match what {
                 0 => Change::Drain(index),
                 1 => Change::Delete(index),
+                2 => Change::Fail(index),
                 _ => Change::Return(index),
             };
             (at * 1000 + odd, change)

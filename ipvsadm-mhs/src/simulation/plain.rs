@@ -2,11 +2,11 @@
 
 //! A plain hash: the client's hash modulo the servers, and no entry at all.
 
-use super::{Flow, Flows, Index, Servers};
+use super::{Change, Flow, Flows, Index, Servers};
 
 /// What became of a flow: its server, `None` if it is broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fate(Option<Index>);
+pub struct Fate(pub Option<Index>);
 
 #[derive(Debug)]
 pub struct Plain {
@@ -32,9 +32,12 @@ impl Plain {
     }
 
     /// Every flow that now belongs elsewhere breaks with its next packet.
-    pub fn change(&mut self, servers: &Servers, flows: &mut Flows) {
+    pub fn change(&mut self, servers: &Servers, change: Change, flows: &mut Flows) {
         self.turns = servers.turns();
         for live in flows.iter_mut().flatten() {
+            if matches!(change, Change::Fail(index) if live.plain.0 == Some(index)) {
+                live.plain.0 = None;
+            }
             if live.plain.0.is_some() && live.plain.0 != self.server(&live.flow) {
                 live.plain.0 = None;
                 self.broken += 1;

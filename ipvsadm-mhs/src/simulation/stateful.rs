@@ -7,7 +7,7 @@ use super::{Change, Flows, Index};
 
 /// What became of a flow: its server, `None` if it is broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fate(Option<Index>);
+pub struct Fate(pub Option<Index>);
 
 #[derive(Debug, Default)]
 pub struct Stateful {
@@ -23,12 +23,14 @@ impl Stateful {
 
     /// IPVS drops the packets of an entry whose server is deleted.
     pub fn change(&mut self, change: Change, flows: &mut Flows) {
-        let Change::Delete(deleted) = change else {
-            return;
+        let (deleted, broken) = match change {
+            Change::Delete(index) => (index, 1),
+            Change::Fail(index) => (index, 0),
+            Change::Drain(_) | Change::Return(_) => return,
         };
         for live in flows.iter_mut().flatten() {
             if live.stateful.0 == Some(deleted) {
-                self.broken += 1;
+                self.broken += broken;
                 live.stateful.0 = None;
                 // With `expire_nodest_conn`; else the entry would be there longer.
                 self.entries -= 1;
