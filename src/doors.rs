@@ -265,8 +265,14 @@ impl<'a> Arrival<'a> {
         if self.is_new() || self.flow.kind == Kind::Error || self.settings.sends_entries() {
             return Verdict::ACCEPT;
         }
+        // The entries of a server share a route, which is made for its method of now: another
+        // transmitter would have it ask for the virtual address instead of the server's.
+        let now = dest.method();
+        let changed = found.method() != now && now.is_stateless();
+        let server = changed.then(|| self.servers.at(dest)).flatten();
+        let way = server.and_then(|server| server.express.way(self.rcu));
         found
-            .forward(self.svc, dest, skb, &self.flow)
+            .forward(self.svc, dest, skb, &self.flow, way.map(|(way, _)| way))
             .unwrap_or(Verdict::ACCEPT)
     }
 

@@ -102,6 +102,15 @@ impl Servers {
         self.0.get(usize::from(index))?.as_deref()
     }
 
+    /// The server that is `dest`, reached as it is now.
+    pub(crate) fn at(&self, dest: &Dest) -> Option<&Server> {
+        self.0
+            .iter()
+            .flatten()
+            .map(|server| &**server)
+            .find(|server| !server.is_gone() && server.express.leads_to(dest))
+    }
+
     /// The server that is `dest`, deleted but still served.
     pub(crate) fn gone(&self, dest: &Dest) -> Option<&Server> {
         self.0

@@ -3,6 +3,7 @@
 //! Connection entries.
 
 use super::{
+    express::Way,
     bindings,
     hook::Verdict,
     rcu::Reader,
@@ -75,21 +76,22 @@ impl<'a> Found<'a> {
         Method::from_flags(unsafe { (&raw const (*self.conn.as_ptr()).flags).read_volatile() })
     }
 
-    /// Sends a packet by the entry, as IPVS would if no backup listens. It comes back if IPVS has
-    /// more to do with it: where addresses are changed.
+    /// Sends a packet by the entry, as IPVS would if no backup listens, or another way. It comes
+    /// back if IPVS has more to do with it: where addresses are changed.
     pub(crate) fn forward<'b>(
         self,
         svc: &Svc,
         dest: &Dest,
         skb: Skb<'b>,
         flow: &Flow,
+        way: Option<Way<'_>>,
     ) -> Result<Verdict, Skb<'b>> {
         if !self.method().is_stateless() {
             return Err(skb);
         }
         let conn = core::mem::ManuallyDrop::new(self).conn;
         // SAFETY: By the type invariants the entry is valid and the reference ours to give away.
-        unsafe { transmit(conn, svc, dest, skb, flow) }
+        unsafe { transmit(conn, svc, dest, skb, flow, way) }
     }
 
     /// Has it end now instead of when its time has come.
@@ -151,7 +153,7 @@ pub(crate) fn pin<'a>(
         return Err(skb);
     };
     // SAFETY: The function returns an entry with a reference that is ours.
-    unsafe { transmit(conn, svc, dest, skb, flow) }
+    unsafe { transmit(conn, svc, dest, skb, flow, None) }
 }
 
 /// Takes a packet through its entry: what `ip_vs_in_hook()` does, in the same order.
@@ -166,6 +168,7 @@ unsafe fn transmit<'a>(
     dest: &Dest,
     skb: Skb<'a>,
     flow: &Flow,
+    way: Option<Way<'_>>,
 ) -> Result<Verdict, Skb<'a>> {
     let conn = conn.as_ptr();
     // SAFETY: The namespace is valid. Protocol data lives as long.
@@ -188,9 +191,12 @@ unsafe fn transmit<'a>(
             let input = bindings::IP_VS_DIR_INPUT as i32;
             transition(conn, input, skb.as_ptr(), pd, header.0.len);
         }
-        let verdict = xmit(skb.into_raw(), conn, pp, &mut header.0);
+        let verdict = match way {
+            Some(way) => way.send(skb, header),
+            None => Verdict::from_raw(xmit(skb.into_raw(), conn, pp, &mut header.0) as u32),
+        };
         bindings::mhs_conn_count_packet(conn);
         bindings::ip_vs_conn_put(conn);
-        Ok(Verdict::from_raw(verdict as u32))
+        Ok(verdict)
     }
 }
