@@ -222,14 +222,16 @@ start_long() {
 	wait_for 120 grep -q . "$WORK/answer"
 }
 
-# long_status FIELD
-long_status() {
+# long_ask LINE: what load.py answers.
+long_ask() {
 	local before
 	before=$(wc -l <"$WORK/answer")
-	echo status >&9
+	echo "$1" >&9
 	wait_for 120 more_lines "$before"
-	tail -n 1 "$WORK/answer" | jq -r "$1"
+	tail -n 1 "$WORK/answer"
 }
+# long_status FIELD
+long_status() { long_ask status | jq -r "$1"; }
 more_lines() { (($(wc -l <"$WORK/answer") > $1)); }
 
 stop_long() {

@@ -4,12 +4,22 @@
 
   load.py short N   N short connections, each from its own address
   load.py long N    N connections that keep sending until standard input ends;
-                    a line "status" there asks for a line of JSON
+                    each line there is answered by a line of JSON
   load.py stray N   N TCP segments of no connection, each from its own flow;
                     with N = 0 until killed
 
 The servers answer with their name. A long connection remembers who answered
 first; any other answer counts as moved.
+
+Long connections may come and go (--life, --plan), and then most of them are to
+break for no reason. These lines on standard input give reasons:
+
+  delete NAME   who lives on that server, or comes to, may break from now on
+  drain NAME    so may UDP flows, which then live on elsewhere
+  back NAME     who comes to that server from now on may not
+  closed, open  who comes meanwhile may be refused
+
+and who was silent for --silence seconds, too. "status" asks for nothing else.
 """
 
 import argparse
@@ -18,14 +28,24 @@ import collections
 import ipaddress
 import itertools
 import json
+import random
 import socket
 import struct
 import sys
+import time
 
 
 def vip(args, index):
     """The virtual address of a connection: several take turns."""
     return args.vip[index % len(args.vip)]
+
+
+def protocol(args, index):
+    return args.proto[index % len(args.proto)]
+
+
+def port(args, index):
+    return args.port[index % len(args.port)]
 
 
 def source(args, index):
@@ -45,14 +65,14 @@ class Stream:
     async def open(self, args, index):
         address = vip(args, index)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        proto = socket.IPPROTO_SCTP if args.proto == "sctp" else socket.IPPROTO_TCP
+        proto = socket.IPPROTO_SCTP if protocol(args, index) == "sctp" else socket.IPPROTO_TCP
         self.timeout = args.timeout
         sock = socket.socket(family, socket.SOCK_STREAM, proto)
         sock.setblocking(False)
         sock.bind((source(args, index), 0))
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(loop.sock_connect(sock, (address, args.port)), self.timeout)
+            await asyncio.wait_for(loop.sock_connect(sock, (address, port(args, index))), self.timeout)
         except BaseException:
             sock.close()
             raise
@@ -90,7 +110,7 @@ class Datagrams:
         self.sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         self.sock.bind((source(args, index), 0))
-        self.sock.connect((address, args.port))
+        self.sock.connect((address, port(args, index)))
         self.serial = 0
         self.size = args.size
 
@@ -114,7 +134,7 @@ class Datagrams:
 
 
 async def connect(args, index):
-    flow = Datagrams() if args.proto == "udp" else Stream()
+    flow = Datagrams() if protocol(args, index) == "udp" else Stream()
     await flow.open(args, index)
     return flow
 
@@ -164,7 +184,7 @@ def stray(args):
     numbers = range(args.count) if args.count else itertools.count()
     for i in numbers:
         src = socket.inet_aton(source(args, i % 60000))
-        ports = struct.pack("!HH", 1024 + i % 60000, args.port)
+        ports = struct.pack("!HH", 1024 + i % 60000, port(args, i))
         tcp = ports + struct.pack("!IIBBHHH", i, i, 0x50, bits, 1024, 0, 0)
         pseudo = src + dst + struct.pack("!BBH", 0, 6, len(tcp))
         tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
@@ -176,63 +196,205 @@ def stray(args):
     print(json.dumps({"sent": args.count}))
 
 
+class Reasons:
+    """When flows may break, and why."""
+
+    def __init__(self):
+        # For each server, or None for new flows: what happened to it, from when, until when.
+        self.spans = collections.defaultdict(list)
+
+    def begin(self, what, name=None):
+        self.spans[name].append([what, time.monotonic(), float("inf")])
+
+    def end(self, name=None):
+        now = time.monotonic()
+        for span in self.spans[name]:
+            span[2] = min(span[2], now)
+
+    def find(self, began, name, whats):
+        """What happened to a server since then."""
+        for what, _, end in self.spans[name]:
+            if what in whats and end >= began:
+                return what
+        return None
+
+
+class Flow:
+    """A long connection, and what is known of it."""
+
+    def __init__(self, index, proto):
+        self.index = index
+        self.proto = proto
+        self.began = self.spoke = time.monotonic()
+        self.home = None
+        self.state = None
+        self.reason = None
+        self.got = None
+        self.silent = 0
+        self.rounds = 0
+
+    def speaks(self):
+        now = time.monotonic()
+        self.silent = max(self.silent, now - self.spoke)
+        self.spoke = now
+
+
 class Long:
     """Connections that go on."""
 
     def __init__(self, args):
         self.args = args
-        self.state = {}
-        self.home = {}
+        self.flows = {}
+        self.reasons = Reasons()
+        # New ones have numbers of their own.
+        self.next = args.count
+        self.random = random.Random(args.seed)
         self.rounds = 0
+        # UDP flows that had a reason to go elsewhere.
+        self.rehomed = 0
         self.stopping = False
 
-    async def one(self, index):
+    def reason(self, flow):
+        """Why a flow may be broken, if it may."""
+        gone = ("delete", "drain") if flow.proto == "udp" else ("delete",)
+        reason = None
+        if flow.home is None:
+            reason = self.reasons.find(flow.began, None, ("closed",))
+        else:
+            reason = self.reasons.find(flow.began, flow.home, gone)
+        if reason is None and self.args.silence and flow.silent > self.args.silence:
+            reason = "silent"
+        return reason
+
+    async def live(self, index, life=None, pause=None):
+        """A connection from its beginning to its end."""
+        flow = self.flows[index] = Flow(index, protocol(self.args, index))
+        pause = pause or self.args.pause
+        end = flow.began + life if life else float("inf")
         try:
-            flow = await connect(self.args, index)
-            self.home[index] = await flow.ask()
-            self.state[index] = "alive"
-            while not self.stopping:
-                await asyncio.sleep(self.args.pause)
-                name = await flow.ask()
+            link = await connect(self.args, index)
+            flow.home = flow.got = await link.ask()
+            flow.state = "alive"
+            while not self.stopping and time.monotonic() < end:
+                await asyncio.sleep(min(pause, max(0, end - time.monotonic())))
+                flow.speaks()
+                got = flow.got = await link.ask()
                 self.rounds += 1
-                if name != self.home[index]:
-                    self.state[index] = "moved"
-                    return
-            flow.close(abort=True)
+                flow.rounds += 1
+                if got == flow.home:
+                    continue
+                reason = self.reason(flow)
+                if flow.proto == "udp" and reason:
+                    self.rehomed += 1
+                    flow.home = got
+                    flow.began = time.monotonic()
+                    continue
+                flow.state, flow.reason = "moved", reason
+                return
+            if life:
+                link.close()
+                flow.state = "closed"
+            else:
+                link.close(abort=True)
         except asyncio.TimeoutError:
-            self.state[index] = "hung"
+            flow.state, flow.reason = "hung", self.reason(flow)
         except (OSError, asyncio.IncompleteReadError):
-            self.state[index] = "reset"
+            flow.state, flow.reason = "reset", self.reason(flow)
+
+    async def seat(self, index):
+        """One connection after the other, or one for ever."""
+        while True:
+            mean = self.args.life
+            await self.live(index, mean and self.random.expovariate(1 / mean))
+            if not self.args.life or self.stopping:
+                return
+            if self.flows[index].state != "closed":
+                await asyncio.sleep(self.args.pause)
+            index, self.next = self.next, self.next + 1
+
+    async def planned(self, index, begin, plan):
+        start, end, gap = (value / 1000 for value in plan)
+        await asyncio.sleep(max(0, begin + start - time.monotonic()))
+        await self.live(index, max(0.001, end - start), gap)
+
+    def story(self, flow):
+        """What is known of a flow, for people."""
+        now = time.monotonic()
+        return (
+            f"{flow.proto} from {source(self.args, flow.index)} that began {now - flow.began:.1f} s ago "
+            f"on {flow.home}, {flow.rounds} answers, last sent {now - flow.spoke:.1f} s ago, "
+            f"answered last by {flow.got}: {flow.state}"
+        )
 
     def status(self):
-        states = collections.Counter(self.state.values())
-        homes = collections.Counter(
-            home for index, home in self.home.items() if self.state.get(index) == "alive"
-        )
-        broken = collections.Counter(
-            home for index, home in self.home.items() if self.state.get(index) != "alive"
-        )
+        flows = [flow for flow in self.flows.values() if flow.state]
+        states = collections.Counter(flow.state for flow in flows)
+        broken = [flow for flow in flows if flow.state not in ("alive", "closed")]
+
+        def by_home(flows):
+            homes = collections.Counter(flow.home for flow in flows if flow.home)
+            return dict(sorted(homes.items()))
+
+        total = len(flows) if self.args.life or self.args.plan else self.args.count
+        wrong = [flow for flow in broken if not flow.reason]
         return {
-            "total": self.args.count,
+            "total": total,
             "alive": states["alive"],
-            "broken": self.args.count - states["alive"],
+            "broken": total - states["alive"] - states["closed"],
             "states": states,
-            "servers": dict(sorted(homes.items())),
-            "broken_on": dict(sorted(broken.items())),
-            "broken_at": collections.Counter(
-                vip(self.args, index) for index, state in self.state.items() if state != "alive"
-            ),
+            "servers": by_home(flow for flow in flows if flow.state == "alive"),
+            "broken_on": by_home(broken),
+            "broken_at": collections.Counter(vip(self.args, flow.index) for flow in broken),
+            "reasons": collections.Counter(flow.reason for flow in broken if flow.reason),
+            "wrong": len(wrong),
+            "wrong_states": collections.Counter(flow.state for flow in wrong),
+            "first_wrong": [self.story(flow) for flow in wrong[:5]],
+            "rehomed": self.rehomed,
             "rounds": self.rounds,
         }
 
+    async def all_speak(self):
+        """Lets every connection speak at least twice, so that an answer is about now."""
+        before = self.rounds
+        alive = [(flow, flow.rounds) for flow in self.flows.values() if flow.state == "alive"]
+        for _ in range(600):
+            if self.args.life:
+                if all(flow.rounds >= n + 2 or flow.state != "alive" for flow, n in alive):
+                    break
+            elif self.args.plan or self.rounds - before >= 2 * len(alive):
+                break
+            await asyncio.sleep(0.1)
+
+    async def answer(self, line):
+        """What a line on standard input is answered."""
+        what, *names = line.split()
+        if what == "status":
+            await self.all_speak()
+            return self.status()
+        if what in ("delete", "drain", "closed"):
+            self.reasons.begin(what, *names)
+        elif what in ("back", "open"):
+            self.reasons.end(*names)
+        else:
+            sys.exit(f"'{line}': status, delete NAME, drain NAME, back NAME, closed or open")
+        return {}
+
     async def run(self):
         tasks = []
-        for index in range(self.args.count):
-            tasks.append(asyncio.ensure_future(self.one(index)))
-            if index % 20 == 19:
-                await asyncio.sleep(0.05)
-        while len(self.state) < self.args.count:
-            await asyncio.sleep(0.1)
+        if self.args.plan:
+            with open(self.args.plan, encoding="utf-8") as file:
+                plan = json.load(file)["flows"]
+            begin = time.monotonic()
+            for index, flow in enumerate(plan):
+                tasks.append(asyncio.ensure_future(self.planned(index, begin, flow)))
+        else:
+            for index in range(self.args.count):
+                tasks.append(asyncio.ensure_future(self.seat(index)))
+                if index % 20 == 19:
+                    await asyncio.sleep(0.05)
+            first = range(self.args.count)
+            while not all(i in self.flows and self.flows[i].state for i in first):
+                await asyncio.sleep(0.1)
         print(json.dumps(self.status()), flush=True)
         loop = asyncio.get_running_loop()
         lines = asyncio.StreamReader()
@@ -240,17 +402,19 @@ class Long:
             lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
         )
         while line := await lines.readline():
-            if line.strip() == b"status":
-                # Let every connection speak at least twice, so that the answer is about now.
-                before = self.rounds
-                alive = self.status()["alive"]
-                for _ in range(600):
-                    if self.rounds - before >= 2 * alive:
-                        break
-                    await asyncio.sleep(0.1)
-                print(json.dumps(self.status()), flush=True)
+            print(json.dumps(await self.answer(line.decode().strip())), flush=True)
         self.stopping = True
-        await asyncio.gather(*tasks)
+        for task in tasks:
+            if self.args.plan:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=bool(self.args.plan))
+
+
+def protocols(text):
+    for proto in text.split(","):
+        if proto not in ("tcp", "udp", "sctp"):
+            raise argparse.ArgumentTypeError(f"'{proto}' is none of tcp, udp, sctp")
+    return text.split(",")
 
 
 def parse(argv=None):
@@ -260,12 +424,21 @@ def parse(argv=None):
     parser.add_argument(
         "--vip", type=lambda text: text.split(","), default=["10.0.0.100"], help="or several, by commas"
     )
-    parser.add_argument("--port", type=int, default=80)
-    parser.add_argument("--proto", choices=["tcp", "udp", "sctp"], default="tcp")
+    parser.add_argument(
+        "--port", type=lambda text: [int(one) for one in text.split(",")], default=[80],
+        help="or several, by commas",
+    )
+    parser.add_argument("--proto", type=protocols, default=["tcp"], help="or several, by commas")
     parser.add_argument("--size", type=int, default=0, help="bytes of a datagram, at least")
     parser.add_argument("--conc", type=int, default=20, help="connections at a time")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
     parser.add_argument("--timeout", type=float, default=30)
+    parser.add_argument("--life", type=float, help="mean seconds of a long connection; then comes another")
+    parser.add_argument("--plan", help="a file of ipvsadm-mhs simulate --plan; N does not matter")
+    parser.add_argument("--seed", type=int, default=1, help="of lives")
+    parser.add_argument(
+        "--silence", type=float, default=0, help="seconds without a packet that may break a connection"
+    )
     parser.add_argument("--first", type=int, default=0, help="the first client's number")
     parser.add_argument("--one-address", action="store_true", help="all from one address")
     parser.add_argument("--clients", action="store_true", help="say who got whom")
