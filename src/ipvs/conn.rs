@@ -3,8 +3,8 @@
 //! Connection entries.
 
 use super::{
-    express::Way,
     bindings,
+    express::Way,
     hook::Verdict,
     rcu::Reader,
     service::{
