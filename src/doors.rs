@@ -284,12 +284,16 @@ impl<'a> Arrival<'a> {
             found.expire();
             return Verdict::ACCEPT;
         }
+        if self.is_udp() {
+            // It has nobody to tell that the server is gone, so it is not asked to wait. Nor is it to
+            // go back by this entry when the server is added again.
+            found.expire();
+            return self.send_new(skb);
+        }
         drop(found);
         match self.servers.gone(dest) {
-            // UDP has nobody to tell that the server is gone, so it is not asked to wait.
-            Some(server) if !self.is_udp() => self.send(skb, server),
-            _ if self.is_udp() => self.send_new(skb),
-            _ => match self.servers.get(self.word.old()) {
+            Some(server) => self.send(skb, server),
+            None => match self.servers.get(self.word.old()) {
                 Some(server) => self.send(skb, server),
                 None => Verdict::ACCEPT,
             },
