@@ -57,9 +57,10 @@ kunit() {
 EXPRESS=(changes rules stateless)
 EXPRESS_MORE=(drained edges hashing hostile icmp marks options protocols save stateful)
 
-# These are about what the module itself does whatever the kernel, and an emulated machine takes hours: fuzz
-# and torture are for kernels with checks, faults needs their fault injection, oracle is mostly clients.
-NOT_STOCK=(faults fuzz oracle torture)
+# These need what the stock kernel has not: fault injection, and checks of memory.
+NOT_STOCK=(faults fuzz)
+# Parts of make torture.
+APART=(oracle torture)
 
 # Those that take minutes in an emulated machine. They begin, dealt out like this: 0 1 1 0.
 SLOW=(flapping toggle flood netlink many edges icmp reload)
@@ -82,9 +83,10 @@ shards=()
 selftests() {
 	local kind=$1 run=("${SLOW[@]}") name i j mine
 	[[ $kind != stock ]] || say "not in stock: ${NOT_STOCK[*]}"
+	say "by make torture: ${APART[*]}"
 	for name in "$TOP"/selftests/tests/*.sh; do
 		name=$(basename "$name" .sh)
-		[[ " ${SLOW[*]} " == *" $name "* ]] && continue
+		[[ " ${SLOW[*]} ${APART[*]} " == *" $name "* ]] && continue
 		[[ $kind == stock && " ${NOT_STOCK[*]} " == *" $name "* ]] || run+=("$name")
 	done
 	run+=("${EXPRESS[@]/#/express:}")
