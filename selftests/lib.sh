@@ -210,6 +210,32 @@ serves() {
 	esac
 }
 
+# count_routed: from now on, routed prints how many packets for port 80 were routed and came to lb.
+count_routed() {
+	lb nft -f - <<-NFT
+		table inet seen {
+			chain in {
+				type filter hook input priority -300;
+				tcp dport 80 counter
+			}
+		}
+	NFT
+}
+routed() { lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add'; }
+
+# mark_101: packets to 10.0.0.101 get mark 1, those to fd00::101 mark 2.
+mark_101() {
+	lb nft -f - <<-NFT
+		table inet m {
+			chain pre {
+				type filter hook prerouting priority mangle;
+				ip daddr 10.0.0.101 meta mark set 1
+				ip6 daddr fd00::101 meta mark set 2
+			}
+		}
+	NFT
+}
+
 # stray N [OPTIONS]: TCP segments that belong to no connection.
 stray() { in_ns client python3 "$HERE/load.py" stray "$@"; }
 

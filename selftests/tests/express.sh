@@ -17,16 +17,7 @@ service $SVC
 service "$SVC6"
 eq "the option is on" "$(cat /sys/module/ip_vs_mhs/parameters/express)" Y
 
-# Packets for the service that were routed and came to this host.
-lb nft -f - <<-NFT
-	table inet seen {
-		chain in {
-			type filter hook input priority -300;
-			tcp dport 80 counter
-		}
-	}
-NFT
-routed() { lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add'; }
+count_routed
 # Segments that IPVS has counted for a service.
 counted() { lb ipvsadm -Ln --stats --exact | awk -v svc="$1" '$2 == svc { print $3, $4 }'; }
 

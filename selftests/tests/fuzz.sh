@@ -47,17 +47,7 @@ for n in 1 2 3 4; do
 		}
 	NFT
 done
-if [[ ! $MARKS ]]; then
-	lb nft -f - <<-NFT
-		table inet m {
-			chain pre {
-				type filter hook prerouting priority mangle;
-				ip daddr 10.0.0.101 meta mark set 1
-				ip6 daddr fd00::101 meta mark set 2
-			}
-		}
-	NFT
-fi
+[[ $MARKS ]] || mark_101
 
 fuzz() { in_ns client python3 "$HERE/fuzz_packets.py" "$@" $MARKS; }
 fuzz services | lb ipvsadm -R
@@ -92,18 +82,10 @@ eq "stable: no entry" "$(strangers | wc -l)" 0
 strangers | head -n 3 | sed 's/^/# /'
 ok "stable: services work" works 1000
 if [[ ${EXPRESS-} ]]; then
-	lb nft -f - <<-NFT
-		table inet seen {
-			chain in {
-				type filter hook input priority -300;
-				tcp dport 80 counter
-			}
-		}
-	NFT
+	count_routed
 	eq "express: services work" "$(short 100 --first 1500 | jq .answered)" 100
-	seen=$(lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add')
 	# Of five for each connection.
-	between "express: packets that were routed all the same" "$seen" 0 100
+	between "express: packets that were routed all the same" "$(routed)" 0 100
 fi
 
 # Every service has slots that move, and some move again and again meanwhile.

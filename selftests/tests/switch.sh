@@ -17,16 +17,7 @@ tool() { lb ipvsadm-mhs express "$@"; }
 SPEC=/host/ynl/netlink/specs/ip_vs_mhs.yaml
 raw() { lb python3 /host/ynl/pyynl/cli.py --spec $SPEC --output-json --no-schema --do set-netns --json "$1" 2>&1; }
 
-# Packets for the service that were routed and came to this host.
-lb nft -f - <<-NFT
-	table inet seen {
-		chain in {
-			type filter hook input priority -300;
-			tcp dport 80 counter
-		}
-	}
-NFT
-routed() { lb nft -j list table inet seen | jq '[.nftables[].rule.expr // [] | .[].counter.packets // empty] | add'; }
+count_routed
 # goes FIRST: how 100 connections go, by way of routing or not.
 goes() {
 	local before result

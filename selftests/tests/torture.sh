@@ -42,15 +42,7 @@ world() {
 		done
 		ip -n "$ns" route add 10.4.0.0/16 via 10.0.0.2
 	done
-	lb nft -f - <<-NFT
-		table inet m {
-			chain pre {
-				type filter hook prerouting priority mangle;
-				ip daddr 10.0.0.101 meta mark set 1
-				ip6 daddr fd00::101 meta mark set 2
-			}
-		}
-	NFT
+	mark_101
 	# A connection whose other end has gone keeps its namespace until it gives up.
 	for ns in client lb $(seq -f 'rs%g' "$SERVERS"); do
 		in_ns "$ns" sysctl -qw net.ipv4.tcp_orphan_retries=1 net.sctp.rto_max=1000 \

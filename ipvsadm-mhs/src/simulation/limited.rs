@@ -73,10 +73,8 @@ impl Limited {
 
     /// As `stateful` does.
     pub fn change(&mut self, change: Change, flows: &mut Flows) {
-        let (deleted, broken) = match change {
-            Change::Delete(index) => (index, 1),
-            Change::Fail(index) => (index, 0),
-            Change::Drain(_) | Change::Return(_) => return,
+        let Some((deleted, broken)) = change.ends() else {
+            return;
         };
         for live in flows.iter_mut().flatten() {
             if live.limited.server == Some(deleted) {

@@ -34,6 +34,17 @@ pub enum Change {
     Return(Index),
 }
 
+impl Change {
+    /// The server whose flows a stateful balancer ends, and how many of each are broken by that.
+    fn ends(self) -> Option<(Index, u64)> {
+        match self {
+            Self::Delete(index) => Some((index, 1)),
+            Self::Fail(index) => Some((index, 0)),
+            Self::Drain(_) | Self::Return(_) => None,
+        }
+    }
+}
+
 /// A flow as it is planned. It sends a packet every `gap` from its start on, and one at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {

@@ -23,10 +23,8 @@ impl Stateful {
 
     /// IPVS drops the packets of an entry whose server is deleted.
     pub fn change(&mut self, change: Change, flows: &mut Flows) {
-        let (deleted, broken) = match change {
-            Change::Delete(index) => (index, 1),
-            Change::Fail(index) => (index, 0),
-            Change::Drain(_) | Change::Return(_) => return,
+        let Some((deleted, broken)) = change.ends() else {
+            return;
         };
         for live in flows.iter_mut().flatten() {
             if live.stateful.0 == Some(deleted) {
