@@ -56,7 +56,12 @@ fn flow_is_there(v6: bool, bytes: &[u8], flow: &Flow, whole: bool) {
             let len = match next {
                 0 | 43 | 60 => (usize::from(bytes[at + 1]) + 1) * 8,
                 51 => (usize::from(bytes[at + 1]) + 2) * 4,
-                44 if !whole => 8,
+                // The first fragment passes for the packet.
+                44 => {
+                    let offset = u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]);
+                    assert_eq!(offset & 0xfff8, 0);
+                    8
+                }
                 _ => panic!("header {next} at {at} was skipped"),
             };
             (next, at) = (bytes[at], at + len);

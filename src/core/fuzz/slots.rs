@@ -226,8 +226,14 @@ pub fn as_the_model_says(ops: Vec<Op>) {
                     // A mark is coarse: it may protect a slot for longer than T, never shorter.
                     let age = m.used_at.map_or(u64::MAX, |used| now - used);
                     assert!(!merged || age > T, "slot {} was in use", slot);
-                    let again = (T * 12..T * 40).contains(&age);
-                    assert!(merged || age <= T * 5 / 4 || again, "slot {} is idle", slot);
+                    // Marks come round again, however often.
+                    let round = 255 << Coarse::for_timeout(T).shift();
+                    let recent = |used: u64| {
+                        let age = (now - used) % round;
+                        age <= T * 5 / 4 || age >= round - T * 3 / 4
+                    };
+                    let recent = m.used_at.is_some_and(recent);
+                    assert!(merged || recent, "slot {} is idle", slot);
                     if merged {
                         m.old = m.new;
                         m.due = None;
