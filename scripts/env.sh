@@ -135,14 +135,29 @@ um() {
 
 # Rust with KASAN needs clang. That puts data into sections of their own for the code model of user-mode
 # Linux, of which the linker script knows nothing: lockdep would take keys for none, kmemleak not look there.
-DEBUG_MAKE=(LLVM=-19 KCFLAGS="-mlarge-data-threshold=2147483647 -Wno-unused-command-line-argument")
+# Not in modules: those are far from the kernel's data, and all of their sections are known.
+DEBUG_MAKE=(LLVM=-19 CFLAGS_KERNEL="-mlarge-data-threshold=2147483647" KCFLAGS="-Wno-unused-command-line-argument")
+# A checking kernel keeps the stack of each allocation and of each that ends it. User-mode Linux looks at all
+# words of the stack for that, and asks of each whether it is code, which takes longer than all else
+# together: what cannot be code is ruled out at once.
+STACK_WORDS='#include <linux/kernel.h>
+#include <linux/pgtable.h>
+#include <asm/sections.h>
+static inline bool may_be_text(unsigned long addr)
+{
+	return (addr >= (unsigned long)_stext && addr < (unsigned long)_etext) ||
+	       (addr >= VMALLOC_START && addr < VMALLOC_END);
+}
+#define __kernel_text_address(addr) (may_be_text(addr) && __kernel_text_address(addr))'
 build_debug() {
-	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" "${DEBUG_MAKE[@]}"
+	echo "$STACK_WORDS" >"$1/stack_words.h"
+	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" \
+		"${DEBUG_MAKE[@]}" CFLAGS_stacktrace.o="-include $1/stack_words.h"
 }
 debug() {
 	kernel
 	cached debug "build a user-mode Linux $VERSION that checks itself" \
-		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) ${DEBUG_MAKE[*]} $(declare -f um_kernel)" build_debug
+		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) ${DEBUG_MAKE[*]} $STACK_WORDS $(declare -f um_kernel)" build_debug
 }
 
 build_guest_root() {

@@ -69,11 +69,13 @@ SLOW=(flapping toggle flood netlink many edges icmp reload)
 # script. shard NAME GUEST SCRIPT...: one of them. The stock kernel can wait: its clock stands still
 # meanwhile.
 shard() {
-	local name=$1 kind=$2 rc=0 nice=()
+	local name=$1 kind=$2 rc=0 nice=() timeout=4500 limit=900
 	shift 2
+	# What checks itself takes its time.
+	[[ $kind != debug ]] || timeout=12000 limit=3000
 	[[ $kind != stock ]] || nice=(nice)
-	"${nice[@]}" "$TOP/scripts/guest" "$kind" --paced --timeout 4500 --log "$TOP/build/$name.log" -- \
-		bash run.sh "$@" 2>"$TOP/build/$name.err" |
+	"${nice[@]}" "$TOP/scripts/guest" "$kind" --paced --timeout "$timeout" --log "$TOP/build/$name.log" -- \
+		env LIMIT="$limit" bash run.sh "$@" 2>"$TOP/build/$name.err" |
 		tee "$TOP/build/$name.ktap" | sed -u "s/^/$name: /" || rc=$?
 	((rc == 0)) || sed "s/^/$name: /" "$TOP/build/$name.err"
 }
