@@ -19,7 +19,9 @@ mkdir -p "$TOP/build"
 count() { grep -cE "$2" "$1" || true; }
 
 # tap FILE: counts the results of a KTAP stream.
+streams=()
 tap() {
+	streams+=("$1")
 	good=$(count "$1" '^ok ')
 	bad=$(count "$1" '^not ok ')
 	passed=$((passed + good)) failed=$((failed + bad))
@@ -114,7 +116,7 @@ selftests_done() {
 
 # What failed, once more, and the line that counts.
 summary() {
-	if ((failed)); then grep -hE '^(not ok|# got)' "$TOP"/build/*.ktap || true; fi
+	if ((failed)); then grep -hE '^(not ok|# got)' "${streams[@]}" || true; fi
 	echo "$passed passed, $failed failed"
 	((failed == 0 && passed > 0))
 }
