@@ -149,15 +149,27 @@ static inline bool may_be_text(unsigned long addr)
 	       (addr >= VMALLOC_START && addr < VMALLOC_END);
 }
 #define __kernel_text_address(addr) (may_be_text(addr) && __kernel_text_address(addr))'
+# When areas of vmalloc have been given back, KASAN forgets what it knew of each, and then has the TLB flushed
+# from the lowest to the highest of them. User-mode Linux has nothing to flush there, but takes it as said of all
+# that lies between, which it fills: half an address space, when some were of per-CPU memory, which is at its end.
+# The host has not that much memory.
+VMALLOC_FLUSH='#include <linux/kasan.h>
+#include <linux/vmalloc.h>
+#define kasan_release_vmalloc(start, end, free_start, free_end, flags) do {		\
+	if ((flags) & KASAN_VMALLOC_PAGE_RANGE)						\
+		kasan_release_vmalloc(start, end, free_start, free_end, flags);		\
+} while (0)'
 build_debug() {
 	echo "$STACK_WORDS" >"$1/stack_words.h"
+	echo "$VMALLOC_FLUSH" >"$1/vmalloc_flush.h"
 	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" \
-		"${DEBUG_MAKE[@]}" CFLAGS_stacktrace.o="-include $1/stack_words.h"
+		"${DEBUG_MAKE[@]}" CFLAGS_stacktrace.o="-include $1/stack_words.h" \
+		CFLAGS_vmalloc.o="-include $1/vmalloc_flush.h"
 }
 debug() {
 	kernel
 	cached debug "build a user-mode Linux $VERSION that checks itself" \
-		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) ${DEBUG_MAKE[*]} $STACK_WORDS $(declare -f um_kernel)" build_debug
+		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) ${DEBUG_MAKE[*]} $STACK_WORDS $VMALLOC_FLUSH $(declare -f um_kernel)" build_debug
 }
 
 build_guest_root() {
