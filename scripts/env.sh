@@ -210,13 +210,25 @@ image() {
 	cached image "make a disk of the guest root" "$guestroot" build_image
 }
 
-# The first file system of the stock kernel: find the disk, make it writable in
-# memory, do as the host says.
+# The same as an archive, for a guest that is to do the same each time: it gets all with its kernel, and never
+# waits for a disk, which takes the host another while each time.
+build_ramroot() {
+	(cd "$guestroot" && find root -xdev -print0 | LC_ALL=C sort -z |
+		cpio -0 -o -H newc --reproducible --quiet) >"$1/root.cpio"
+}
+ramroot() {
+	need cpio
+	guestroot
+	cached ramroot "make an archive of the guest root" "$guestroot" build_ramroot
+}
+
+# The first file system of the stock kernel: find the disk, or what came with the kernel instead, make it
+# writable in memory, do as the host says.
 build_initramfs() {
 	local dir=$1 modules=$kernel/package/usr/lib/modules/$RELEASE module
 	mkdir -p "$dir/fs/bin" "$dir/fs/proc" "$dir/fs/dev" "$dir/fs/disk" "$dir/fs/overlay" "$dir/fs/host"
 	cp "$buildroot/root/usr/bin/busybox" "$dir/fs/bin/"
-	for module in drivers/block/virtio_blk drivers/block/brd fs/overlayfs/overlay; do
+	for module in drivers/block/virtio_blk fs/overlayfs/overlay; do
 		xz -dc "$modules/kernel/$module.ko.xz" >"$dir/fs/${module##*/}.ko"
 	done
 	cat >"$dir/fs/init" <<-'INIT'
@@ -228,19 +240,17 @@ build_initramfs() {
 			echo booted >/dev/ttyS0
 			poweroff -f
 		fi
-		insmod /virtio_blk.ko
 		insmod /overlay.ko
-		while [ ! -b /dev/vda ]; do sleep 0.1; done
-		disk=/dev/vda
-		if grep -q mhs.ram /proc/cmdline; then
-			disk=/dev/ram0
-			insmod /brd.ko rd_nr=1 rd_size=$(($(blockdev --getsize64 /dev/vda) / 1024))
-			dd if=/dev/vda of=$disk bs=1M 2>/dev/null
+		disk=/root
+		if [ ! -d $disk ]; then
+			insmod /virtio_blk.ko
+			while [ ! -b /dev/vda ]; do sleep 0.1; done
+			disk=/disk
+			mount -t ext4 -o ro /dev/vda $disk
 		fi
-		mount -t ext4 -o ro $disk /disk
 		mount -t tmpfs tmpfs /overlay
 		mkdir /overlay/upper /overlay/work /overlay/root
-		mount -t overlay -o lowerdir=/disk,upperdir=/overlay/upper,workdir=/overlay/work \
+		mount -t overlay -o lowerdir=$disk,upperdir=/overlay/upper,workdir=/overlay/work \
 			overlay /overlay/root
 		cp -a /host /overlay/root/
 		exec chroot /overlay/root /bin/bash /host/start
