@@ -82,6 +82,16 @@ pub(crate) struct Server {
     /// What went that way.
     pub(crate) traffic: Arc<Traffic>,
     gone: AtomicBool,
+    /// What the writer knows of it. Here is room for that: beside the way there it takes no memory.
+    identity: Identity,
+}
+
+/// What tells a server from others, and what the hashes make of it. Never changes.
+#[derive(Clone, Copy)]
+struct Identity {
+    addr: Addr,
+    port: u16,
+    permutation: maglev::Permutation,
 }
 
 impl Server {
@@ -89,6 +99,11 @@ impl Server {
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Its address and port, 0 for the service's.
+    fn endpoint(&self) -> (Addr, u16) {
+        (self.identity.addr, self.identity.port)
     }
 }
 
@@ -124,10 +139,7 @@ impl Servers {
 /// A server as the writer sees it.
 struct Member {
     server: RcuArc<Server>,
-    addr: Addr,
-    port: u16,
     weight: u32,
-    permutation: maglev::Permutation,
     /// Until when a deleted server gets the packets of its flows, in ticks.
     gone_until: Option<u64>,
     /// It is about to be released.
@@ -136,9 +148,10 @@ struct Member {
 
 impl Member {
     fn as_server(&self) -> maglev::Server {
+        let (addr, port) = self.server.endpoint();
         maglev::Server {
-            addr: self.addr,
-            port: self.port,
+            addr,
+            port,
             weight: self.weight,
         }
     }
@@ -236,7 +249,9 @@ impl Writer {
     fn seat(&mut self, place: usize) {
         let order = |place: u16| {
             let place = self.places.get(usize::from(place));
-            place.and_then(Place::member).map(|m| m.permutation.order())
+            place
+                .and_then(Place::member)
+                .map(|m| m.server.identity.permutation.order())
         };
         let place = place as u16;
         let at = self
@@ -659,7 +674,11 @@ impl Service {
         let Some(member) = place.and_then(Place::member_mut) else {
             return Err(EINVAL);
         };
-        let server = Self::server(express, member.server.traffic.clone())?;
+        let server = Self::server(
+            express,
+            member.server.traffic.clone(),
+            member.server.identity,
+        )?;
         let before = core::mem::replace(&mut member.server, server);
         let published = self.publish(writer);
         if published.is_err() {
@@ -681,12 +700,14 @@ impl Service {
         writer.seats.reserve(1, GFP_KERNEL)?;
         let (addr, port) = (newcomer.addr, newcomer.port);
         let traffic = Arc::new(Traffic::new()?, GFP_KERNEL)?;
-        let member = Member {
-            server: Self::server(newcomer.express, traffic)?,
+        let identity = Identity {
             addr,
             port,
-            weight: newcomer.weight,
             permutation: maglev::Permutation::new(&self.key, &addr, port, self.size),
+        };
+        let member = Member {
+            server: Self::server(newcomer.express, traffic, identity)?,
+            weight: newcomer.weight,
             gone_until: None,
             leaves: false,
         };
@@ -728,12 +749,17 @@ impl Service {
         joined
     }
 
-    fn server(express: Express, traffic: Arc<Traffic>) -> Result<RcuArc<Server>> {
+    fn server(
+        express: Express,
+        traffic: Arc<Traffic>,
+        identity: Identity,
+    ) -> Result<RcuArc<Server>> {
         RcuArc::new(
             Server {
                 express,
                 traffic,
                 gone: AtomicBool::new(false),
+                identity,
             },
             GFP_KERNEL,
         )
@@ -796,7 +822,7 @@ impl Service {
         for (index, member) in Writer::usable(&writer.places, &writer.seats) {
             indices.push(index, GFP_KERNEL)?;
             servers.push(member.as_server(), GFP_KERNEL)?;
-            permutations.push(member.permutation, GFP_KERNEL)?;
+            permutations.push(member.server.identity.permutation, GFP_KERNEL)?;
         }
         let permutation = |index, _: &maglev::Server| {
             let kept = permutations.get(index).copied();
@@ -904,6 +930,7 @@ impl Service {
                 express,
                 traffic: closed.server.traffic.clone(),
                 gone: AtomicBool::new(closed.server.is_gone()),
+                identity: closed.server.identity,
             };
             let Ok(server) = RcuArc::new(server, GFP_KERNEL) else {
                 continue;

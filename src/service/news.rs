@@ -151,7 +151,8 @@ impl Service {
             if let Some(index) = index {
                 message.u16(uapi::IPVS_MHS_DEST_A_INDEX, index)?;
             }
-            netlink::put_server(message, &member.addr, member.port, look, left)
+            let (addr, port) = member.server.endpoint();
+            netlink::put_server(message, &addr, port, look, left)
         });
     }
 }

@@ -237,11 +237,12 @@ impl Service {
             let Some(member) = place.member().filter(|member| !member.leaves) else {
                 continue;
             };
+            let (addr, port) = member.server.endpoint();
             rows.push(
                 Row {
                     index: at as u16,
-                    addr: member.addr,
-                    port: member.port,
+                    addr,
+                    port,
                     look: Look::of(member),
                     left: member.gone_until.map(|at| at.saturating_sub(now)),
                     old_slots: 0,
