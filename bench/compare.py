@@ -3,7 +3,8 @@
 
     compare.py RESULT PUBLISHED
 
-A figure is another if it differs by more than 1 % and by more than 1, since some count a few entries.
+A figure is another if it differs by more than 1 %, and by more than one of what is counted or 0.01 of a
+ratio or mean.
 """
 
 import json
@@ -38,8 +39,9 @@ def main():
     for place, value in now.items():
         if place not in before:
             continue
+        counted = isinstance(value, int) and isinstance(before[place], int)
         difference = abs(value - before[place])
-        if difference > LIMIT * abs(before[place]) and difference > 1:
+        if difference > max(LIMIT * abs(before[place]), 1 if counted else 0.01):
             print(f"# {place}: {value}, published {before[place]}")
             other += 1
         else:

@@ -19,6 +19,8 @@
  *   batch     packets in a batch
  *   cpus      how many CPUs receive at the same time, each its own flows: the
  *             first CPU the first so many, the next those after them
+ *   after_tick whether a batch begins when a tick of the clock is just over, so that
+ *             none comes meanwhile
  *   trace     whether a tracer is to take note of what follows
  *   drop      whether packets are dropped in LOCAL_IN, where the first door of
  *             ip_vs_mhs would stand
@@ -27,12 +29,14 @@
  */
 #include <linux/cpumask.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/etherdevice.h>
 #include <linux/ip.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -69,7 +73,7 @@ static struct {
 	struct lane *lanes[MAX_CPUS];
 	u64 *counts;
 	u32 number;
-	bool drop;
+	bool drop, after_tick;
 	/* Lanes that have begun. */
 	atomic_t begun;
 } bench = {
@@ -106,11 +110,20 @@ static struct sk_buff *bench_packet(struct net_device *dev, u32 flow)
 	return skb;
 }
 
+/* One that sleeps is woken by a tick. Another CPU's comes at the same time or just after. */
+static void wait_for_tick(void)
+{
+	schedule_timeout_uninterruptible(1);
+	usleep_range(20, 40);
+}
+
 static u64 bench_window(struct lane *lane, u32 n)
 {
 	u64 begin, end;
 	u32 i;
 
+	if (bench.after_tick)
+		wait_for_tick();
 	local_bh_disable();
 	begin = rdtsc_ordered();
 	bench_mark_begin();
@@ -378,6 +391,7 @@ static int __init mhs_bench_init(void)
 	debugfs_create_u32("flows", 0600, bench_dir, &bench.flows);
 	debugfs_create_u32("batch", 0600, bench_dir, &bench.batch);
 	debugfs_create_u32("cpus", 0600, bench_dir, &bench.cpus);
+	debugfs_create_bool("after_tick", 0600, bench_dir, &bench.after_tick);
 	debugfs_create_u32("trace", 0600, bench_dir, &bench_trace);
 	debugfs_create_file("drop", 0200, bench_dir, NULL, &drop_fops);
 	debugfs_create_file("run", 0600, bench_dir, NULL, &run_fops);

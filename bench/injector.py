@@ -24,6 +24,10 @@ class Injector:
         """Whether all packets are dropped in LOCAL_IN."""
         _put("drop", int(on))
 
+    def after_tick(self, on):
+        """Whether no tick of the clock comes while packets are received: what it touches is not theirs."""
+        _put("after_tick", int(on))
+
     def receive(self, packet, batches, first=0, flows=1, batch=64, cpus=1):
         """Receives `batches` times `batch` packets, of one flow after the other; `flows` of
         them, from the number `first` on, then from there again. So does each of several CPUs,

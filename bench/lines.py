@@ -23,8 +23,10 @@ def received_by(cpu, injector, packet, first, traced):
     if not os.fork():
         os.sched_setaffinity(0, {cpu})
         if traced:
+            injector.after_tick(True)
             with injector.traced(True):
                 injector.receive(packet, BATCHES, first, FLOWS, BATCH)
+            injector.after_tick(False)
         else:
             injector.receive(packet, BATCHES, first, FLOWS, BATCH)
         os.write(done, b"x")
