@@ -242,7 +242,7 @@ build_initramfs() {
 		fi
 		insmod /overlay.ko
 		disk=/root
-		if [ ! -d $disk ]; then
+		if [ ! -d $disk/usr ]; then
 			insmod /virtio_blk.ko
 			while [ ! -b /dev/vda ]; do sleep 0.1; done
 			disk=/disk
