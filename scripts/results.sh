@@ -57,7 +57,7 @@ kunit() {
 # Again with express mode on: what may differ there. An emulated machine takes a while for each, so
 # there it is a few.
 EXPRESS=(changes rules stateless)
-EXPRESS_MORE=(drained edges hashing hostile icmp marks options protocols save stateful)
+EXPRESS_MORE=(drained edges hashing hostile icmp marks options protocols save skew stateful)
 
 # These need what the stock kernel has not: fault injection, and checks of memory.
 NOT_STOCK=(faults fuzz)
@@ -65,7 +65,7 @@ NOT_STOCK=(faults fuzz)
 APART=(oracle torture)
 
 # Those that take minutes in an emulated machine. They begin, dealt out like this: 0 1 1 0.
-SLOW=(flapping toggle flood netlink many edges icmp reload)
+SLOW=(flapping toggle flood netlink many edges icmp reload skew)
 
 # Guests wait more than they work, so a few of them run side by side, each with every so manieth
 # script. shard NAME GUEST SCRIPT...: one of them. The stock kernel can wait: its clock stands still
