@@ -15,12 +15,12 @@ Finds flows from ADDRESS on, and writes address and port of each to FILE, 6 byte
 Does something with the flows in FILE:
 
   skew.py send FILE FLAGS MAC [FIRST COUNT]
-                                   a segment of each, with DSCP 8 to be told by
+                                   a segment of each, with DSCP 8 to be told by; says how long each took
   skew.py live FILE                a connection for each, which asks until standard input ends
   skew.py fall FILE KEY            says where they fall by a key, and by the slots that 10.0.0.100:80
                                    has now
 
-All but send print a line of JSON.
+Each prints a line of JSON.
 """
 
 import collections
@@ -33,6 +33,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from pathlib import Path
 
 from genl import GET_DEST, GET_SLOTS, Family, address_of, dump, number, service
@@ -208,6 +209,7 @@ def send(flows, flags, mac):
     target = socket.inet_aton(VIP)
     ring = Ring(frames, 128)
     port = int(os.environ.get("PORT", "80"))
+    took = 0
     for at in range(0, len(flows), frames):
         part = flows[at : at + frames]
         for i, flow in enumerate(part):
@@ -218,7 +220,10 @@ def send(flows, flags, mac):
             pseudo = source + target + struct.pack("!BBH", 0, 6, len(tcp))
             tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
             ring.put(i, ether + head + tcp)
+        begin = time.perf_counter_ns()
         ring.send(len(part))
+        took += time.perf_counter_ns() - begin
+    return {"nanoseconds": took // len(flows)}
 
 
 def table():
@@ -292,5 +297,4 @@ def main(what, *args):
     return result | {"flows": len(flows)}
 
 
-if result := main(*sys.argv[1:]):
-    print(json.dumps(result))
+print(json.dumps(main(*sys.argv[1:])))
