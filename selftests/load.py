@@ -11,7 +11,7 @@
 The servers answer with their name. A long connection remembers who answered
 first; any other answer counts as moved.
 
-Long connections may come and go (--life, --plan), and then most of them are to
+Long connections may come and go (--life), and then most of them are to
 break for no reason. These lines on standard input give reasons:
 
   delete NAME   who lives on that server, or comes to, may break from now on
@@ -266,17 +266,16 @@ class Long:
             reason = "silent"
         return reason
 
-    async def live(self, index, life=None, pause=None):
+    async def live(self, index, life=None):
         """A connection from its beginning to its end."""
         flow = self.flows[index] = Flow(index, protocol(self.args, index))
-        pause = pause or self.args.pause
         end = flow.began + life if life else float("inf")
         try:
             link = await connect(self.args, index)
             flow.home = flow.got = await link.ask()
             flow.state = "alive"
             while not self.stopping and time.monotonic() < end:
-                await asyncio.sleep(min(pause, max(0, end - time.monotonic())))
+                await asyncio.sleep(min(self.args.pause, max(0, end - time.monotonic())))
                 flow.speaks()
                 got = flow.got = await link.ask()
                 self.rounds += 1
@@ -312,11 +311,6 @@ class Long:
                 await asyncio.sleep(self.args.pause)
             index, self.next = self.next, self.next + 1
 
-    async def planned(self, index, begin, plan):
-        start, end, gap = (value / 1000 for value in plan)
-        await asyncio.sleep(max(0, begin + start - time.monotonic()))
-        await self.live(index, max(0.001, end - start), gap)
-
     def story(self, flow):
         """What is known of a flow, for people."""
         now = time.monotonic()
@@ -335,7 +329,7 @@ class Long:
             homes = collections.Counter(flow.home for flow in flows if flow.home)
             return dict(sorted(homes.items()))
 
-        total = len(flows) if self.args.life or self.args.plan else self.args.count
+        total = len(flows) if self.args.life else self.args.count
         wrong = [flow for flow in broken if not flow.reason]
         return {
             "total": total,
@@ -361,7 +355,7 @@ class Long:
             if self.args.life:
                 if all(flow.rounds >= n + 2 or flow.state != "alive" for flow, n in alive):
                     break
-            elif self.args.plan or self.rounds - before >= 2 * len(alive):
+            elif self.rounds - before >= 2 * len(alive):
                 break
             await asyncio.sleep(0.1)
 
@@ -381,20 +375,13 @@ class Long:
 
     async def run(self):
         tasks = []
-        if self.args.plan:
-            with open(self.args.plan, encoding="utf-8") as file:
-                plan = json.load(file)["flows"]
-            begin = time.monotonic()
-            for index, flow in enumerate(plan):
-                tasks.append(asyncio.ensure_future(self.planned(index, begin, flow)))
-        else:
-            for index in range(self.args.count):
-                tasks.append(asyncio.ensure_future(self.seat(index)))
-                if index % 20 == 19:
-                    await asyncio.sleep(0.05)
-            first = range(self.args.count)
-            while not all(i in self.flows and self.flows[i].state for i in first):
-                await asyncio.sleep(0.1)
+        for index in range(self.args.count):
+            tasks.append(asyncio.ensure_future(self.seat(index)))
+            if index % 20 == 19:
+                await asyncio.sleep(0.05)
+        first = range(self.args.count)
+        while not all(i in self.flows and self.flows[i].state for i in first):
+            await asyncio.sleep(0.1)
         print(json.dumps(self.status()), flush=True)
         loop = asyncio.get_running_loop()
         lines = asyncio.StreamReader()
@@ -404,10 +391,7 @@ class Long:
         while line := await lines.readline():
             print(json.dumps(await self.answer(line.decode().strip())), flush=True)
         self.stopping = True
-        for task in tasks:
-            if self.args.plan:
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=bool(self.args.plan))
+        await asyncio.gather(*tasks)
 
 
 def protocols(text):
@@ -434,7 +418,6 @@ def parse(argv=None):
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
     parser.add_argument("--timeout", type=float, default=30)
     parser.add_argument("--life", type=float, help="mean seconds of a long connection; then comes another")
-    parser.add_argument("--plan", help="a file of ipvsadm-mhs simulate --plan; N does not matter")
     parser.add_argument("--seed", type=int, default=1, help="of lives")
     parser.add_argument(
         "--silence", type=float, default=0, help="seconds without a packet that may break a connection"

@@ -466,7 +466,7 @@ pub struct Simulate {
     pub updates: f64,
 
     /// How a server goes: drain (weight 0), delete, or fail: it dies with its flows, which are not
-    /// counted as broken
+    /// counted as broken, and is deleted
     #[arg(long, value_name = "HOW", default_value = "drain", value_parser = ["drain", "delete", "fail"])]
     pub removal: String,
 
@@ -524,8 +524,9 @@ pub struct Simulate {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub svg: Option<PathBuf>,
 
-    /// Write the flows and changes into this file, as JSON, for others to do the same: flows as
-    /// start, end and time between packets, in milliseconds
+    /// Write the flows and changes into this file, as JSON, for others to do the same with packets:
+    /// of each flow start, end and time between packets, in milliseconds, the address of a client
+    /// that is in its slot, and what mhs makes of it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub plan: Option<PathBuf>,
 }

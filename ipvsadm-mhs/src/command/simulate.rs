@@ -8,13 +8,15 @@ use crate::{
     module::Config,
     output::{self, Table},
     simulation::{
+        clients::Clients,
         engine::{self, Outcome},
         flows::{milliseconds, Plan},
-        plot, Change, Sample, World,
+        plot, Change, Index, Sample, World,
     },
 };
+use mhs_core::hash;
 use serde::Serialize;
-use std::fs;
+use std::{fs, net::Ipv4Addr};
 
 /// Samples of a run.
 const SAMPLES: u64 = 240;
@@ -22,18 +24,15 @@ const SAMPLES: u64 = 240;
 pub fn run(args: &Simulate, json: bool) -> Result<()> {
     let plan = Plan::new(args).map_err(Error::Usage)?;
     let changes = plan.changes(args);
+    let end = milliseconds(args.duration * 60.0);
+    let world = world(args);
+    let outcome = engine::run(&world, plan.flows(args), &changes, end, SAMPLES);
+    let outcome = outcome.map_err(Error::Usage)?;
     if let Some(path) = &args.plan {
-        let flows = plan.flows(args);
-        let all = Happening {
-            flows: flows.map(|flow| (flow.start, flow.end, flow.gap)).collect(),
-            changes: &changes,
-        };
+        let all = Happening::new(args, &plan, &world, &changes, &outcome)?;
         let text = serde_json::to_string(&all).map_err(|error| Error::Answer(error.to_string()))?;
         fs::write(path, text).map_err(Error::io(path.display().to_string()))?;
     }
-    let end = milliseconds(args.duration * 60.0);
-    let outcome = engine::run(&world(args), plan.flows(args), &changes, end, SAMPLES);
-    let outcome = outcome.map_err(Error::Usage)?;
     if let Some(path) = &args.svg {
         let svg = plot::svg(&outcome.samples, &title(args)).map_err(Error::Answer)?;
         fs::write(path, svg).map_err(Error::io(path.display().to_string()))?;
@@ -55,8 +54,49 @@ pub fn run(args: &Simulate, json: bool) -> Result<()> {
 /// What `--plan` writes.
 #[derive(Serialize)]
 struct Happening<'a> {
-    flows: Vec<(u64, u64, u64)>,
+    flows: Vec<Planned>,
     changes: &'a [(u64, Change)],
+}
+
+/// A flow, and what mhs makes of it.
+#[derive(Serialize)]
+struct Planned {
+    start: u64,
+    end: u64,
+    gap: u64,
+    /// Its slot is the flow's.
+    client: Ipv4Addr,
+    server: Option<Index>,
+    tracked: bool,
+}
+
+impl<'a> Happening<'a> {
+    fn new(
+        args: &Simulate,
+        plan: &Plan,
+        world: &World,
+        changes: &'a [(u64, Change)],
+        outcome: &Outcome,
+    ) -> Result<Self> {
+        let mut clients = Clients::new(&world.config);
+        let flows = plan.flows(args).zip(&outcome.flows).map(|(flow, told)| {
+            let client = clients.of_slot(hash::slot(flow.hash, world.config.size));
+            Ok(Planned {
+                start: flow.start,
+                end: flow.end,
+                gap: flow.gap,
+                client: client.ok_or_else(|| {
+                    Error::Usage("--plan: more flows than there are addresses for".into())
+                })?,
+                server: told.server,
+                tracked: told.tracked,
+            })
+        });
+        Ok(Self {
+            flows: flows.collect::<Result<_>>()?,
+            changes,
+        })
+    }
 }
 
 fn world(args: &Simulate) -> World {
@@ -121,7 +161,7 @@ impl Summary {
         let peak = |get: fn(&Sample) -> u64| samples.iter().map(get).max().unwrap_or(0);
         let last = samples.last().copied().unwrap_or_default();
         Self {
-            flows: outcome.flows,
+            flows: outcome.flows.len() as u64,
             changes: outcome.changes,
             live_mean: mean(|s| s.live_flows as f64),
             live_peak: peak(|s| s.live_flows),
@@ -130,7 +170,7 @@ impl Summary {
             mhs: Balancer {
                 entries_mean: mean(|s| s.mhs_entries as f64),
                 entries_peak: peak(|s| s.mhs_entries),
-                tracked: outcome.tracked as f64 / outcome.flows.max(1) as f64,
+                tracked: outcome.tracked as f64 / outcome.flows.len().max(1) as f64,
                 broken: last.mhs_broken,
                 load_mean: mean(|s| s.mhs_load),
                 load_last: last.mhs_load,
@@ -202,15 +242,24 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::{
+        cli::{Cli, Command},
+        forecast,
+        simulation::Servers,
+    };
     use clap::Parser;
     use expect_test::expect;
 
-    fn simulate(line: &str) -> Summary {
+    fn parse(line: &str) -> Simulate {
         let args = ["x", "simulate"].into_iter().chain(line.split_whitespace());
-        let Command::Simulate(args) = Cli::parse_from(args).command else {
-            unreachable!()
-        };
+        match Cli::parse_from(args).command {
+            Command::Simulate(args) => args,
+            _ => unreachable!(),
+        }
+    }
+
+    fn simulate(line: &str) -> Summary {
+        let args = parse(line);
         let plan = Plan::new(&args).unwrap();
         let end = milliseconds(args.duration * 60.0);
         let outcome = engine::run(
@@ -236,6 +285,33 @@ mod tests {
             60303 flows, 31 changes; 232 slots unstable on average, 369 at the peak
         "#]]
         .assert_eq(&summary.text());
+    }
+
+    #[test]
+    fn a_plan_says_what_becomes_of_a_packet_of_each_client() {
+        let args = parse("--servers 20 --table-size 251 --rate 20 --updates 4 --duration 10");
+        let (plan, world) = (Plan::new(&args).unwrap(), world(&args));
+        let changes = plan.changes(&args);
+        let outcome = engine::run(&world, plan.flows(&args), &changes, 600_000, 60).unwrap();
+        let all = Happening::new(&args, &plan, &world, &changes, &outcome).unwrap();
+        assert_eq!(all.flows.len() as u64, Summary::new(&outcome, false).flows);
+        let (mut servers, mut tracked) = (Servers::new(&world), 0);
+        let mut changes = changes.iter().peekable();
+        for flow in &all.flows {
+            while let Some((_, change)) = changes.next_if(|(at, _)| *at <= flow.start) {
+                servers.apply(&world, *change);
+            }
+            let table = forecast::table(&world.config, &servers.fleet()).unwrap();
+            let client = hash::client(
+                hash::State::new(&world.config.key),
+                &hash::Addr::V4(flow.client.octets()),
+                None,
+            );
+            let server = table[hash::slot(client, world.config.size) as usize];
+            assert_eq!(server, flow.server.map(World::server));
+            tracked += u64::from(flow.tracked);
+        }
+        assert!(tracked > 0 && tracked < all.flows.len() as u64 / 2);
     }
 
     #[test]

@@ -29,11 +29,21 @@ enum Event {
     Sample(u64),
 }
 
+/// What `mhs` made of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its server, the first and only one unless it is broken.
+    pub server: Option<Index>,
+    /// Whether it ever had an entry.
+    pub tracked: bool,
+}
+
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub samples: Vec<Sample>,
-    pub flows: u64,
+    /// In the order of their starts.
+    pub flows: Vec<Told>,
     pub changes: u64,
     /// Flows that `mhs` ever had an entry for.
     pub tracked: u64,
@@ -55,7 +65,7 @@ pub fn run(
 
     let mut live: Flows = Vec::new();
     let mut free: Vec<usize> = Vec::new();
-    let mut started = 0;
+    let mut told: Vec<Told> = Vec::new();
     let mut living = 0;
     let mut outcome = Vec::new();
     let mut queue: BinaryHeap<Reverse<(u64, Event)>> = BinaryHeap::new();
@@ -99,7 +109,9 @@ pub fn run(
                 if let Some((_, change)) = changes.get(number) {
                     servers.apply(world, *change);
                     mhs.change(world, &servers, *change, now, &mut live, &mut later)?;
-                    stateful.change(*change, &mut live);
+                    for at in stateful.change(world, *change, now, &mut live) {
+                        queue.push(Reverse((at, Event::StatefulExpiry)));
+                    }
                     if let Some(limited) = &mut limited {
                         limited.change(*change, &mut live);
                     }
@@ -120,7 +132,6 @@ pub fn run(
             }
             Event::Start(_) => {
                 if let Some(flow) = next_flow.take() {
-                    started += 1;
                     living += 1;
                     let slot = hash::slot(flow.hash, world.config.size);
                     let number = free.pop().unwrap_or_else(|| {
@@ -130,6 +141,7 @@ pub fn run(
                     let server = mhs.newcomer(slot);
                     let newcomer = Live {
                         flow,
+                        serial: told.len(),
                         slot,
                         mhs: mhs.start(number, slot),
                         stateful: stateful.start(server),
@@ -139,6 +151,10 @@ pub fn run(
                         },
                         plain: plain.start(&flow),
                     };
+                    told.push(Told {
+                        server,
+                        tracked: false,
+                    });
                     if let Some(place) = live.get_mut(number) {
                         *place = Some(newcomer);
                     }
@@ -158,6 +174,7 @@ pub fn run(
                     living -= 1;
                     free.push(number);
                     mhs.end(world, number, &mut ended, &mut later);
+                    note(&mut told, &ended);
                     if let Some(limited) = &mut limited {
                         limited.packet(number, &mut ended.limited, mhs.newcomer(ended.slot));
                         limited.end(ended.limited);
@@ -195,13 +212,22 @@ pub fn run(
             }
         }
     }
+    for living in live.iter().flatten() {
+        note(&mut told, living);
+    }
     let changes = changes.iter().filter(|(at, _)| *at <= end).count() as u64;
     Ok(Outcome {
         samples: outcome,
-        flows: started,
+        flows: told,
         changes,
         tracked: mhs.tracked,
     })
+}
+
+fn note(told: &mut [Told], live: &Live) {
+    if let Some(told) = told.get_mut(live.serial) {
+        told.tracked = live.mhs.tracked;
+    }
 }
 
 fn load(servers: &Servers, flows: &Flows, home: impl Fn(&Live) -> Option<Index>) -> f64 {

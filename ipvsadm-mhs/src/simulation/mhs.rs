@@ -21,7 +21,7 @@ pub struct Fate {
     /// Its entry.
     entry: Option<Entry>,
     /// Whether it ever had one.
-    tracked: bool,
+    pub tracked: bool,
 }
 
 /// An entry.
@@ -266,10 +266,11 @@ impl Mhs {
             for live in flows.iter_mut().flatten() {
                 if live.mhs.server == Some(index) {
                     live.mhs.server = None;
-                    // With `expire_nodest_conn`.
-                    if let Some(entry) = live.mhs.entry.take().filter(|entry| !entry.is_over(now)) {
-                        self.expiries.remove(&entry.number);
-                        self.entries -= 1;
+                    // Nobody touches it any more.
+                    let entry = live.mhs.entry.take();
+                    if let Some(entry) = entry.filter(|entry| entry.idle_until.is_none()) {
+                        let until = live.flow.last_packet(now) + world.timeout;
+                        self.expire(entry.number, until, later);
                     }
                 }
             }

@@ -3,8 +3,10 @@
 //! Flows and changes of a fleet over time, and what four balancers make of them.
 //!
 //! `flows` says what happens, `mhs`, `stateful`, `limited` and `plain` are the balancers, `engine`
-//! lets time pass, `plot` draws. Times are in milliseconds.
+//! lets time pass, `plot` draws, `clients` has addresses for those who do it again with packets. Times
+//! are in milliseconds.
 
+pub mod clients;
 pub mod engine;
 pub mod flows;
 pub mod limited;
@@ -28,7 +30,8 @@ pub enum Change {
     /// Weight 0.
     Drain(Index),
     Delete(Index),
-    /// It dies and takes its flows along: no balancer can save them, so for none they are broken.
+    /// It is deleted, for it is dead, and took its flows along: no balancer can save them, so for
+    /// none they are broken.
     Fail(Index),
     /// Weight as before, or added again.
     Return(Index),
@@ -167,6 +170,8 @@ impl Servers {
 #[derive(Clone, Debug)]
 pub struct Live {
     pub flow: Flow,
+    /// How many flows began before.
+    pub serial: usize,
     pub slot: u32,
     pub mhs: mhs::Fate,
     pub stateful: stateful::Fate,

@@ -109,7 +109,7 @@ pub fn run(
                             continue;
                         }
                         *home = None;
-                        entries.remove(n);
+                        lingering.extend(entries.remove(n).map(|entry| entry.until));
                     }
                 }
                 for (slot, new) in slots.iter_mut().zip(servers_of(&servers)) {

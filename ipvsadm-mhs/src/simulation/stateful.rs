@@ -3,7 +3,7 @@
 //! A stateful Maglev: a table for new flows, an entry for each. What `ip_vs_mh` does, but with the
 //! table of `src/core`.
 
-use super::{Change, Flows, Index};
+use super::{Change, Flows, Index, World};
 
 /// What became of a flow: its server, `None` if it is broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,19 +21,27 @@ impl Stateful {
         Fate(server)
     }
 
-    /// IPVS drops the packets of an entry whose server is deleted.
-    pub fn change(&mut self, change: Change, flows: &mut Flows) {
+    /// IPVS drops the packets of an entry whose server is deleted, so it expires. Returns when each
+    /// does.
+    pub fn change(
+        &mut self,
+        world: &World,
+        change: Change,
+        now: u64,
+        flows: &mut Flows,
+    ) -> Vec<u64> {
         let Some((deleted, broken)) = change.ends() else {
-            return;
+            return Vec::new();
         };
+        let mut expiries = Vec::new();
         for live in flows.iter_mut().flatten() {
             if live.stateful.0 == Some(deleted) {
                 self.broken += broken;
                 live.stateful.0 = None;
-                // With `expire_nodest_conn`; else the entry would be there longer.
-                self.entries -= 1;
+                expiries.push(live.flow.last_packet(now) + world.timeout);
             }
         }
+        expiries
     }
 
     /// Whether the flow leaves an entry behind.
