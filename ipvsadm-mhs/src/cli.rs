@@ -470,6 +470,11 @@ pub struct Simulate {
     #[arg(long, value_name = "HOW", default_value = "drain", value_parser = ["drain", "delete", "fail"])]
     pub removal: String,
 
+    /// As with net.ipv4.vs.expire_nodest_conn=1: the entries of a server that fails go with it, and
+    /// its slots are merged
+    #[arg(long)]
+    pub expire_nodest_conn: bool,
+
     /// How long a server stays away, in seconds: a distribution as of --session
     #[arg(long, value_name = "DISTRIBUTION")]
     pub downtime: Option<String>,

@@ -110,6 +110,7 @@ fn world(args: &Simulate) -> World {
         weights: weights.take(args.servers as usize).collect(),
         timeout: milliseconds(args.timeout).max(1),
         linger: milliseconds(args.linger),
+        expire_nodest_conn: args.expire_nodest_conn,
         limit: args.limit.map(|limit| limit as usize),
     }
 }
@@ -312,6 +313,18 @@ mod tests {
             tracked += u64::from(flow.tracked);
         }
         assert!(tracked > 0 && tracked < all.flows.len() as u64 / 2);
+    }
+
+    /// Without it, slots are stable again at once when a server is back in time.
+    #[test]
+    fn expire_nodest_conn_tracks_more_of_servers_that_come_back() {
+        let line = "--servers 40 --table-size 4093 --rate 50 --duration 10 --updates 10";
+        let line = format!("{line} --removal fail --downtime exp:60");
+        let without = simulate(&line);
+        let with = simulate(&format!("{line} --expire-nodest-conn"));
+        assert_eq!((without.mhs.broken, with.mhs.broken), (0, 0));
+        assert!(with.mhs.tracked > without.mhs.tracked);
+        assert!(with.stateful.entries_peak < without.stateful.entries_peak);
     }
 
     #[test]

@@ -267,10 +267,16 @@ impl Mhs {
                 if live.mhs.server == Some(index) {
                     live.mhs.server = None;
                     // Nobody touches it any more.
-                    let entry = live.mhs.entry.take();
-                    if let Some(entry) = entry.filter(|entry| entry.idle_until.is_none()) {
-                        let until = live.flow.last_packet(now) + world.timeout;
-                        self.expire(entry.number, until, later);
+                    match live.mhs.entry.take().filter(|entry| !entry.is_over(now)) {
+                        Some(entry) if world.expire_nodest_conn => {
+                            self.expiries.remove(&entry.number);
+                            self.entries -= 1;
+                        }
+                        Some(entry) if entry.idle_until.is_none() => {
+                            let until = live.flow.last_packet(now) + world.timeout;
+                            self.expire(entry.number, until, later);
+                        }
+                        _ => (),
                     }
                 }
             }
@@ -278,6 +284,9 @@ impl Mhs {
         let table = self.table(world, servers)?;
         let before = self.snapshot();
         self.with_slots(|slots| slots.remap(&table, times(world, now)));
+        if let (Change::Fail(index), true) = (change, world.expire_nodest_conn) {
+            self.with_slots(|slots| slots.evict(index, times(world, now)));
+        }
         // Whether anybody used them is asked of these slots only.
         for slot in 0..before.len() {
             if self.word(slot as u32).stable() {

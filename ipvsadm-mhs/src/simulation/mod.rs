@@ -69,6 +69,9 @@ pub struct World {
     pub timeout: u64,
     /// How long an entry lives after its flow's end.
     pub linger: u64,
+    /// Whether `net.ipv4.vs.expire_nodest_conn` is set: the entries of a server that fails go with
+    /// it, and its slots are merged at once.
+    pub expire_nodest_conn: bool,
     /// How many entries the table of `limited` holds, if there is one.
     pub limit: Option<usize>,
 }

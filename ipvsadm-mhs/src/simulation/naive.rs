@@ -109,7 +109,8 @@ pub fn run(
                             continue;
                         }
                         *home = None;
-                        lingering.extend(entries.remove(n).map(|entry| entry.until));
+                        let left = entries.remove(n).filter(|_| !world.expire_nodest_conn);
+                        lingering.extend(left.map(|entry| entry.until));
                     }
                 }
                 for (slot, new) in slots.iter_mut().zip(servers_of(&servers)) {
@@ -127,6 +128,12 @@ pub fn run(
                         slot.deadline = None;
                     } else if slot.deadline.is_none() {
                         slot.deadline = Some(now + world.timeout);
+                    }
+                    // Nobody lives there any more.
+                    let gone = matches!(change, Change::Fail(index) if slot.old == Some(index));
+                    if gone && world.expire_nodest_conn {
+                        slot.old = new;
+                        slot.deadline = None;
                     }
                 }
                 continue;
@@ -211,7 +218,7 @@ mod tests {
     use crate::{module::Config, simulation::engine};
     use proptest::prelude::*;
 
-    fn world() -> World {
+    fn world(expire_nodest_conn: bool) -> World {
         World {
             config: Config {
                 size: 251,
@@ -220,6 +227,7 @@ mod tests {
             weights: vec![1, 1, 2, 1, 3],
             timeout: 20_000,
             linger: 5_000,
+            expire_nodest_conn,
             limit: None,
         }
     }
@@ -255,8 +263,9 @@ mod tests {
         fn the_engine_does_what_the_rules_say(
             mut flows in prop::collection::vec(flow(), 1..400),
             mut changes in prop::collection::vec(change(), 0..12),
+            expire_nodest_conn: bool,
         ) {
-            let world = world();
+            let world = world(expire_nodest_conn);
             flows.sort_by_key(|flow| flow.start);
             changes.sort_by_key(|(at, _)| *at);
             changes.dedup_by_key(|(at, _)| *at);

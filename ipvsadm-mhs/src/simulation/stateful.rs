@@ -38,7 +38,10 @@ impl Stateful {
             if live.stateful.0 == Some(deleted) {
                 self.broken += broken;
                 live.stateful.0 = None;
-                expiries.push(live.flow.last_packet(now) + world.timeout);
+                expiries.push(match (change, world.expire_nodest_conn) {
+                    (Change::Fail(_), true) => now,
+                    _ => live.flow.last_packet(now) + world.timeout,
+                });
             }
         }
         expiries
