@@ -62,7 +62,7 @@ EXPRESS_MORE=(drained edges hashing hostile icmp marks options protocols save sk
 # These need what the stock kernel has not: fault injection, and checks of memory.
 NOT_STOCK=(faults fuzz)
 # Parts of make torture.
-APART=(oracle torture)
+APART=(jet oracle torture)
 
 # Those that take minutes in an emulated machine. They begin, dealt out like this: 0 1 1 0.
 SLOW=(flapping toggle flood netlink many edges icmp reload skew)
