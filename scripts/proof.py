@@ -6,7 +6,7 @@
     proof.py publish DIRECTORY PAGE                    the page gets all of them
 
 A file has the fields title, command, ok, figures (pairs of label and value) and, if it likes, table (head and
-rows) and text.
+rows), text, and more: a list of tables that have a text each.
 """
 
 import datetime
@@ -70,9 +70,11 @@ def section(result):
     if result.get("text"):
         yield from [result["text"], ""]
     yield from [".. list-table::", "   :widths: 70 30", "", *rows(result["figures"]), ""]
-    if result.get("table"):
-        yield from [".. list-table::", "   :header-rows: 1", ""]
-        yield from [*rows([result["table"]["head"], *result["table"]["rows"]]), ""]
+    tables = [result["table"]] if result.get("table") else []
+    for table in tables + result.get("more", []):
+        if table.get("text"):
+            yield from [table["text"], ""]
+        yield from [".. list-table::", "   :header-rows: 1", "", *rows([table["head"], *table["rows"]]), ""]
 
 
 def publish(directory, page):
