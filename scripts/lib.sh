@@ -7,6 +7,8 @@ set -euo pipefail
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${MHS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ip_vs_mhs}
 SERIES=${KERNEL:-7.3}
+# Where build roots have the checkout, wherever that is: what is built says where its sources were.
+ANYWHERE=/ip_vs_mhs
 mkdir -p "$CACHE"
 
 say() { printf '%s\n' "== $*" >&2; }
@@ -84,20 +86,22 @@ install_packages() {
 }
 
 # in_root ROOT COMMAND...: runs a command in a root directory that sees the
-# cache and the checkout at the paths they have here. Mounts go with it.
+# cache and the checkout at the paths they have here, and the checkout at one that
+# is the same for all of them, too. Mounts go with it.
 in_root() {
 	local root=$1
 	shift
-	mkdir -p "$root$CACHE" "$root$TOP"
+	mkdir -p "$root$CACHE" "$root$TOP" "$root$ANYWHERE"
 	unshare --mount --propagation private bash -c '
-		root=$1 cache=$2 top=$3
-		shift 3
+		root=$1 cache=$2 top=$3 anywhere=$4
+		shift 4
 		mount --bind "$cache" "$root$cache"
 		mount --bind "$top" "$root$top"
+		mount --bind "$top" "$root$anywhere"
 		mount -t proc proc "$root/proc"
 		mkdir -p "$root/dev/shm"
 		mount -t tmpfs tmpfs "$root/dev/shm"
 		exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 			HOME=/root LC_ALL=C.UTF-8 LIBCLANG_PATH=/usr/lib/llvm-19/lib "$@"
-	' - "$root" "$CACHE" "$TOP" "$@"
+	' - "$root" "$CACHE" "$TOP" "$ANYWHERE" "$@"
 }
