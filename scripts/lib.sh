@@ -39,15 +39,22 @@ step() {
 	rm -f "$log"
 }
 
+# cache_dir NAME INPUTS FUNCTION: sets the variable NAME to a directory. Its key is
+# INPUTS and the text of the function.
+cache_dir() {
+	local key
+	key=$({ printf '%s\n' "$2"; declare -f "$3"; } | sha256sum | cut -c1-16)
+	printf -v "$1" %s "$CACHE/$1-$key"
+}
+
 # cached NAME TEXT INPUTS FUNCTION: sets the variable NAME to a directory that
-# FUNCTION "$dir" has filled. The key is INPUTS and the text of the function. A
-# directory counts only with the marker that is written last, so a build that
-# was killed is begun anew; whoever comes meanwhile waits.
+# FUNCTION "$dir" has filled, see cache_dir. A directory counts only with the marker
+# that is written last, so a build that was killed is begun anew; whoever comes
+# meanwhile waits.
 cached() {
-	local name=$1 text=$2 inputs=$3 build=$4 key dir
-	key=$({ printf '%s\n' "$inputs"; declare -f "$build"; } | sha256sum | cut -c1-16)
-	dir=$CACHE/$name-$key
-	printf -v "$name" %s "$dir"
+	local name=$1 text=$2 inputs=$3 build=$4 dir
+	cache_dir "$name" "$inputs" "$build"
+	dir=${!name}
 	if [[ -e $dir/.complete ]]; then
 		return
 	fi
