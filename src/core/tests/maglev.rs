@@ -109,6 +109,19 @@ fn as_the_rule_says_at_full_size() {
     }
 }
 
+/// Few servers with many turns reach their caps in the middle of a round: which of its last slots
+/// such a server still gets is for its turns to say, one by one.
+#[test]
+fn the_last_turns_count() {
+    for k0 in 0..200 {
+        let (key, set) = (Key { k0, k1: 11 }, [63, 50, 41].map(|w| server(w, w)));
+        for balance in [0, 1, 5] {
+            let table = table(&key, &set, balance, 251);
+            assert_eq!(table, naive(&key, &set, balance, 251), "{k0} {balance}");
+        }
+    }
+}
+
 /// The most servers there can be, in the largest table: nothing overflows, nothing takes long.
 #[test]
 fn the_most_servers() {
