@@ -43,8 +43,11 @@ reload() {
 }
 reload hash_key=D308A385886A3F24447370032E8A1913 table_size=16381 balance=5
 eq "the defaults, said: the same table" "$(clients)" "$default"
-reload hash_key=000102030405060708090a0b0c0d0e0f
-ok "another key: another table" test "$(clients)" != "$default"
+# Another one, and such as differ in one half only.
+for key in 000102030405060708090a0b0c0d0e0f 0308a385886a3f24447370032e8a1913 d308a385886a3f24447370032e8a1914; do
+	reload hash_key=$key
+	ok "another key, $key: another table" test "$(clients)" != "$default"
+done
 for size in 251 131071; do
 	reload table_size=$size balance=0
 	eq "$size slots: shown" "$(cat /sys/module/ip_vs_mhs/parameters/table_size)" $size
