@@ -49,7 +49,9 @@ failing() {
 }
 is() { lb ipvsadm -Ln | grep -q "$1"; }
 
-injected=0 drained=0 deleted=0 restored=0
+serves4() { (($(short 20 --first "$1" | jq '.servers.rs4 // 0'))); }
+
+injected=0 drained=0 deleted=0 missing=0
 lb ipvsadm -A -t $SVC -s $SCHED
 for n in 1 2 3 4; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -g; done
 settle
@@ -65,13 +67,15 @@ for nth in $(seq "$FAILS"); do
 	deleted=$((deleted + $(jq '.servers.rs4 // 0' <<<"$result")))
 	failing "$nth" "-a -t $SVC -r 10.0.0.14:80 -g"
 	is 10.0.0.14:80 || lb ipvsadm -a -t $SVC -r 10.0.0.14:80 -g
+	# No other command makes up for what failed, and it is tried again after a second.
+	wait_for 6 serves4 $((first + 20)) || missing=$((missing + 1))
 	failing "$nth" "-e -t $SVC -r 10.0.0.13:80 -g -w 1"
 	is '10.0.0.13:80 *Route *1' || lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -g
 done
 between "allocations that failed" "$injected" 10 $((FAILS * 4))
 eq "a drained server got no new connection" "$drained" 0
 eq "a deleted server got no new connection" "$deleted" 0
-# What failed is tried again after a second.
+eq "a server that was added gets new connections, by itself" "$missing" 0
 all_four() { [[ $(short 60 --first $((RANDOM % 9000 + 20000)) | jq -c '[.answered, (.servers | length)]') == "[60,4]" ]]; }
 ok "in the end all servers are used" wait_for 10 all_four
 

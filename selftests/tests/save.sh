@@ -83,3 +83,19 @@ for flags in "" "-b flag-1"; do
 	stop_long
 	lb ipvsadm -C
 done
+
+# What went elsewhere stays there, where nothing else made this service look for entries: the server
+# is overloaded by connections of moving slots, and refuses those of slots that are stable.
+lb ipvsadm --set 60 60 60
+lb ipvsadm -A -t $SVC -s $SCHED -b flag-1
+lb ipvsadm -a -t $SVC -r 10.0.0.11:80 -g
+lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -g -w 2
+settle
+short 60 --first 6000 >/dev/null
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 4 -x 2 -y 1
+start_long 30 --first 6000
+between "overloaded by some: connections with an entry" "$(entries_from 6000 30)" 2 28
+eq "overloaded by some: new connections go to the other, and stay" \
+	"$(short 40 --first 7000 | jq -c .servers)" '{"rs2":40}'
+eq "overloaded by some: no live connection breaks" "$(long_status .broken)" 0
+stop_long
