@@ -158,6 +158,8 @@ eq "events: states of servers" \
 eq "events: as many tables, merges and merged slots as were counted" \
 	"[$(heard remap-ntf length),$(heard merge-ntf 'length, ([.[].merged] | add)' | paste -sd,)]" \
 	"$(ask ".counters | [[.remaps, .merges, .\"slots-merged\"], $was] | transpose | map(.[0] - .[1])")"
+eq "events: each change has a generation of its own, later than those before" \
+	"$(jq -s '[.[].msg.generation] | length > 4 and . == unique' "$WORK/events")" true
 eq "events: in the end none is unstable" "$(heard merge-ntf '.[-1] | [.unstable, ."next-merge"]')" '[0,null]'
 eq "events: every slot that became unstable was merged or came back" \
 	"$(jq -s '[.[].msg | (."became-unstable" // 0) - (."became-stable" // 0) - (.merged // 0)] | add' "$WORK/events")" 0
