@@ -25,9 +25,10 @@ eq "drain: new connections go elsewhere" "$(jq '.answered - (.servers.rs4 // 0)'
 # It comes back: its slots are stable again at once.
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 1
 eq "back: no connection breaks" "$(long_status .broken)" 0
-before=$(entries)
+# That there are pins in a slot is no reason for more.
+flows >"$WORK/before"
 short 60 --first 2000 >/dev/null
-between "back: new connections make no entry" "$(entries)" 0 "$before"
+eq "back: new connections make no entry" "$(new_flows "$WORK/before" | wc -l)" 0
 
 # Server 3 is deleted: grace.
 on3=$(long_status .servers.rs3)
@@ -46,10 +47,10 @@ ok "after grace its connections end" wait_for $((T * 6)) grace_over
 eq "and no other" "$(long_status .broken)" "$on3"
 
 # Merged: no new entry, and the pins fade.
-before=$(entries)
+flows >"$WORK/before"
 result=$(short 60 --first 4000)
 eq "stable again: new connections are answered" "$(jq .answered <<<"$result")" 60
-between "stable again: they make no entry" "$(entries)" 0 "$before"
+eq "stable again: they make no entry" "$(new_flows "$WORK/before" | wc -l)" 0
 stop_long
 
 # Connections that begin while their slots move are pinned to the new server. After the merge the
@@ -60,4 +61,17 @@ start_long 60 --first 5000
 between "new connections of moving slots have entries" "$(entries_from 5000 60)" 3 57
 ok "every entry fades, of live connections too" wait_for $((T * 10)) no_entries
 eq "and they live on" "$(long_status .broken) $(entries)" "0 0"
+stop_long
+
+# Drained, and then deleted: connections that have an entry get their grace, too, and no more.
+start_long 40 --first 6000
+on1=$(long_status .servers.rs1)
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
+eq "drained: no connection breaks" "$(long_status .broken)" 0
+between "drained: they have entries" "$(entries_from 6000 40)" 1 39
+lb ipvsadm -d -t $SVC -r 10.0.0.11:80
+eq "drained and deleted: no connection breaks" "$(long_status .broken)" 0
+drain_over() { [[ $(long_status '.servers.rs1 // 0') == 0 ]]; }
+ok "drained and deleted: after grace they end" wait_for $((T * 4)) drain_over
+eq "drained and deleted: and no other" "$(long_status .broken)" "$on1"
 stop_long
