@@ -27,6 +27,11 @@ for sched in mh rr mh; do
 done
 lb ipvsadm -E -t $SVC -s $SCHED
 eq "back: no connection breaks" "$(long_status .broken)" 0
+# They keep asking, but their entries say what the table says. Where those are used they stay, for as
+# long as there may be others: minutes.
+faded() { [[ $(entries_from 0 60) == 0 ]]; }
+ok "back: their entries fade" wait_for $((T * 4)) faded
+eq "back: and they live on" "$(long_status .broken)" 0
 
 # Connections that rr has put elsewhere live on, too.
 lb ipvsadm -E -t $SVC -s rr
