@@ -73,8 +73,7 @@ eq "moving slots: and none twice" "$(counts | awk -v before="$conns" '{ print $1
 # net.ipv4.vs.drop_packet is about what would get an entry: here of each of them.
 lb sysctl -qw net.ipv4.vs.am_droprate=1 net.ipv4.vs.drop_packet=3
 sleep 2
-before=$(entries)
 between "drop_packet: connections of moving slots are refused an entry" \
 	"$(short 60 --first 60 --timeout 5 | jq .failed)" 3 57
-eq "drop_packet: none is made" "$(entries)" "$before"
+eq "drop_packet: none is made" "$(entries_from 60 60)" 0
 lb sysctl -qw net.ipv4.vs.drop_packet=0
