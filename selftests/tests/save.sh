@@ -84,8 +84,15 @@ for flags in "" "-b flag-1"; do
 	lb ipvsadm -C
 done
 
-# What went elsewhere stays there, where nothing else made this service look for entries: the server
-# is overloaded by connections of moving slots, and refuses those of slots that are stable.
+# What went elsewhere stays there, where nothing else has the service look for entries: the server is
+# overloaded by connections of moving slots, and refuses those of slots that are stable. On another
+# balancer: on this one entries of before may be looked for.
+plug lb2 10.0.0.3 fd00::3
+ip -n lb2 route add 10.1.0.0/16 via 10.0.0.2
+ip -n lb addr del $VIP/32 dev eth0
+ip -n lb2 addr add $VIP/32 dev eth0
+ip -n client neigh flush all
+lb() { in_ns lb2 "$@"; }
 lb ipvsadm --set 60 60 60
 lb ipvsadm -A -t $SVC -s $SCHED -b flag-1
 lb ipvsadm -a -t $SVC -r 10.0.0.11:80 -g
