@@ -5,6 +5,8 @@
 # events of a server: threshold, expire_nodest_conn, added again. Fails when one
 # of them changes more than it says.
 
+# In the end lb is another balancer.
+# shellcheck disable=SC2218
 . "$(dirname "$0")/../lib.sh"
 setup
 T=${T:-20}
