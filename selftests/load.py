@@ -34,6 +34,8 @@ import struct
 import sys
 import time
 
+from ring import checksum
+
 
 def vip(args, index):
     """The virtual address of a connection: several take turns."""
@@ -167,13 +169,6 @@ async def short(args):
     if args.clients:
         answer["clients"] = by_client
     return answer
-
-
-def checksum(data):
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def stray(args):

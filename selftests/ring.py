@@ -16,6 +16,14 @@ TPACKET_V2 = 1
 BLOCK = 1 << 16
 
 
+def checksum(data):
+    """What is in the headers of IPv4 and, with a pseudo-header before it, of TCP and UDP."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
 class Ring:
     """`frames` frames of up to `size` bytes each, of which HEADER are not the packet's.
 

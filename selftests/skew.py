@@ -37,7 +37,7 @@ import time
 from pathlib import Path
 
 from genl import GET_DEST, GET_SLOTS, Family, address_of, dump, number, service
-from ring import Ring
+from ring import Ring, checksum
 
 VIP = "10.0.0.100"
 FLOW = struct.Struct("!4sH")
@@ -192,13 +192,6 @@ def live(flows):
                 connections.remove(connection)
         if select.select([sys.stdin], [], [], 0.5)[0]:
             return result
-
-
-def checksum(data):
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def send(flows, flags, mac):
