@@ -410,6 +410,13 @@ void mhs_local_bh_enable(void)
 void mhs_delayed_work_init(struct delayed_work *work, work_func_t func)
 {
 	INIT_DELAYED_WORK(work, func);
+	/*
+	 * Each kind of work has a function of its own, and is a class of its own
+	 * for lockdep: what registers the netlink family takes locks that are
+	 * held where that of a service is waited for.
+	 */
+	lockdep_init_map(&work->work.lockdep_map, "mhs_work",
+			 (struct lock_class_key *)func, 0);
 }
 
 /* Sets the time, whatever it was. */
