@@ -133,8 +133,9 @@ through GRE --tun-type gre --tun-nocsum
 through GUE --tun-type gue --tun-port 5555 --tun-nocsum
 for n in 1 2 3 4; do ip -n lb route del 10.0.0.1$n/32; done
 
-# Errors of every kind, counted where they arrive.
+# Errors of every kind, counted where they arrive. Entries of the transfers above live on for T.
 lb ipvsadm -C
+wait_for $((T * 10)) no_entries
 service $SVC
 for kind in "3 0" "3 1" "3 4" "11 0"; do
 	read -r type code <<<"$kind"
