@@ -4,6 +4,8 @@
 
   faults.py commands [KIND...]    changes of IPVS, and questions to IPVS_MHS; all kinds, or those
   faults.py module FILE PARAM...  loads the module, with each PARAM (NAME=VALUE) by itself
+  faults.py starved SECONDS       a server is deleted without memory for a table, and then no worker
+                                  gets any
   faults.py random SECONDS SEED   changes while one allocation in ten fails, also of work that is done
                                   later
 
@@ -47,6 +49,7 @@ from genl import (
     TUNNEL,
     ZERO,
     Family,
+    attrs,
     dump,
     ipvs_dest,
     ipvs_key,
@@ -55,6 +58,7 @@ from genl import (
     mhs_key,
     mhs_servers,
     mhs_state,
+    name_of,
     number,
     request,
     server_of,
@@ -394,6 +398,41 @@ def probability(percent):
             pass
 
 
+def starved(seconds):
+    """How often a table is tried again while there is no memory for it; then it is made."""
+    bench, gone = Bench(), request(ipvs_key(), ipvs_dest(LAST))
+    wanted = bench.twin(without(LAST))
+
+    def failures():
+        (answer,) = (a for a in dump(bench.mhs, GET_SERVICE)[0] if name_of(attrs(a[1])) == bench.NAME)
+        return number(attrs(answer[13])[13])
+
+    for nth in range(1, MOST):
+        bench.make(FOUR)
+        probability(100)
+        begin = time.monotonic()
+        bench.do(DEL_DEST, gone, nth)
+        if first := failures():
+            break
+        probability(0)
+        bench.do(DEL, request(bench.name()))
+    time.sleep(seconds)
+    tried = failures() - first
+    seconds = time.monotonic() - begin
+    probability(0)
+    amiss = []
+    if not 1 <= tried <= seconds * 5 + 1:
+        amiss.append(f"{tried} tries in {seconds:.1f} s")
+    deadline = time.monotonic() + 10
+    while bench.table(bench.NAME) != wanted:
+        if time.monotonic() > deadline:
+            amiss.append(f"{mhs_state(bench.mhs)}")
+            break
+        time.sleep(0.1)
+    bench.clear()
+    return {"kind": "starved", "hit": tried, "ends": {}, "amiss": amiss}
+
+
 def at_random(seconds, seed):
     bench, rng = Bench(), random.Random(seed)
     servers = [f"10.0.0.1{n}" for n in range(1, 5)]
@@ -468,6 +507,8 @@ def module(path, params):
 match sys.argv[1:]:
     case ["commands", *only]:
         commands(only)
+    case ["starved", seconds]:
+        print(json.dumps(starved(float(seconds))), flush=True)
     case ["random", seconds, seed]:
         print(json.dumps(at_random(float(seconds), int(seed))), flush=True)
     case ["module", path, *params]:

@@ -59,11 +59,16 @@ if [[ ${MODULE-} ]]; then
 		balance=10 sched_name=mh express=1 2>&1)
 fi
 
+echo Y >$pages/ignore-gfp-highmem
+modprobe ip_vs_mhs
+result=$(faults starved 3 2>&1 | tail -n 1)
+echo "# $result"
+eq "no memory for 3 s: a table is tried for again four times a second, and made in the end" \
+	"$(jq -c .amiss <<<"$result")" "[]"
+
 # Anything at any time while servers come, change and go under traffic, with a session timeout of 5 s,
 # so that slots are merged all the time.
-echo Y >$pages/ignore-gfp-highmem
 lb ipvsadm --set 5 5 5
-modprobe ip_vs_mhs
 stray 0 --flags S >/dev/null 2>&1 &
 traffic=$!
 result=$(faults random "$RANDOM_SECONDS" "${SEED:-1}" 2>&1 | tail -n 1)

@@ -71,7 +71,7 @@ done
 between "allocations that failed" "$injected" 10 $((FAILS * 4))
 eq "a drained server got no new connection" "$drained" 0
 eq "a deleted server got no new connection" "$deleted" 0
-# What failed is tried again after a second.
+# What failed is tried again soon.
 all_four() { [[ $(short 60 --first $((RANDOM % 9000 + 20000)) | jq -c '[.answered, (.servers | length)]') == "[60,4]" ]]; }
 ok "in the end all servers are used" wait_for 10 all_four
 

@@ -90,7 +90,7 @@ struct Network {
     src: Addr,
     dst: Addr,
     proto: u8,
-    /// Not whole: the first fragment of a packet.
+    /// IPv4: not whole, the first fragment of a packet.
     fragment: bool,
     l4: usize,
 }
@@ -178,7 +178,7 @@ fn tcp_kind(flags: u8) -> Kind {
 #[cold]
 #[inline(never)]
 fn parse_slowly<B: Bytes + ?Sized>(v6: bool, packet: &B) -> Option<Flow> {
-    let net = network(v6, packet, 0).filter(|net| v6 || !net.fragment)?;
+    let net = network(v6, packet, 0).filter(|net| !net.fragment)?;
     let (ports, kind) = match net.proto {
         TCP => {
             let head: [u8; 20] = packet.read(net.l4)?;
@@ -316,14 +316,14 @@ fn network<B: Bytes + ?Sized>(v6: bool, packet: &B, at: usize) -> Option<Network
         if head[0] >> 4 != 6 {
             return None;
         }
-        let (proto, l4, fragment) = skip_extensions(packet, head[6], at.wrapping_add(40))?;
+        let (proto, l4) = skip_extensions(packet, head[6], at.wrapping_add(40))?;
         let (_, src) = head.split_at(8);
         let (src, dst) = src.split_at(16);
         Some(Network {
             src: Addr::V6(*src.first_chunk()?),
             dst: Addr::V6(*dst.first_chunk()?),
             proto,
-            fragment,
+            fragment: false,
             l4,
         })
     } else {
@@ -344,14 +344,9 @@ fn network<B: Bytes + ?Sized>(v6: bool, packet: &B, at: usize) -> Option<Network
     }
 }
 
-/// The transport protocol behind the extension headers, where it starts, and whether the packet is
-/// a fragment.
-fn skip_extensions<B: Bytes + ?Sized>(
-    packet: &B,
-    first: u8,
-    start: usize,
-) -> Option<(u8, usize, bool)> {
-    let (mut next, mut offset, mut fragment) = (first, start, false);
+/// The transport protocol behind the extension headers, and where it starts.
+fn skip_extensions<B: Bytes + ?Sized>(packet: &B, first: u8, start: usize) -> Option<(u8, usize)> {
+    let (mut next, mut offset) = (first, start);
     // As many as there are (RFC 8200 sets no limit): where this gave up IPVS would go on, and make an
     // entry. The packet ends sometime, and every header takes some of it.
     loop {
@@ -366,10 +361,9 @@ fn skip_extensions<B: Bytes + ?Sized>(
                 if u16::from_be_bytes([head[2], head[3]]) & 0xfff8 != 0 {
                     return None;
                 }
-                fragment = true;
                 0
             }
-            _ => return Some((next, offset, fragment)),
+            _ => return Some((next, offset)),
         };
         let [then, len]: [u8; 2] = packet.read(offset)?;
         offset = offset.wrapping_add(usize::from(len) * unit).wrapping_add(8);

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The servers of a service: how they become members, are reached, and leave.
+//!
+//! A server is published before a word names it, and released after the last word that named it
+//! changed and it was unpublished.
+
+use super::{
+    Service,
+    Writer, //
+};
+use crate::{
+    catalog,
+    ipvs::{
+        express::Express,
+        rcu::{
+            GracePeriod,
+            RcuArc,
+            Reader, //
+        },
+        service::{
+            Dest,
+            Svc, //
+        },
+    },
+    pure::{
+        hash::Addr,
+        maglev,
+        slots::Times, //
+    },
+    stats::Traffic,
+};
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        rcu,
+        Arc, //
+    },
+};
+
+/// A server as packets see it.
+pub(crate) struct Server {
+    /// The way there.
+    pub(crate) express: Express,
+    /// What went that way.
+    pub(crate) traffic: Arc<Traffic>,
+    pub(super) gone: AtomicBool,
+    /// What the writer knows of it. Here is room for that: beside the way there it takes no memory.
+    pub(super) identity: Identity,
+}
+
+/// What tells a server from others, and what the hashes make of it. Never changes.
+#[derive(Clone, Copy)]
+pub(super) struct Identity {
+    addr: Addr,
+    port: u16,
+    pub(super) permutation: maglev::Permutation,
+}
+
+impl Server {
+    /// Whether it was deleted. It still gets the packets of its flows, for a session timeout.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Its address and port, 0 for the service's.
+    pub(super) fn endpoint(&self) -> (Addr, u16) {
+        (self.identity.addr, self.identity.port)
+    }
+}
+
+/// The servers of a service by the index that slots have of them.
+pub(crate) struct Servers(KVVec<Option<RcuArc<Server>>>);
+
+impl Servers {
+    /// The server of a slot.
+    #[inline]
+    pub(crate) fn get(&self, index: u16) -> Option<&Server> {
+        self.0.get(usize::from(index))?.as_deref()
+    }
+
+    /// The server that is `dest`, reached as it is now.
+    pub(crate) fn at(&self, dest: &Dest) -> Option<&Server> {
+        self.0
+            .iter()
+            .flatten()
+            .map(|server| &**server)
+            .find(|server| !server.is_gone() && server.express.leads_to(dest))
+    }
+
+    /// The server that is `dest`, deleted but still served.
+    pub(crate) fn gone(&self, dest: &Dest) -> Option<&Server> {
+        self.0
+            .iter()
+            .flatten()
+            .map(|server| &**server)
+            .find(|server| server.is_gone() && server.express.leads_to(dest))
+    }
+}
+
+/// A server as the writer sees it.
+pub(super) struct Member {
+    pub(super) server: RcuArc<Server>,
+    pub(super) weight: u32,
+    /// Until when a deleted server gets the packets of its flows, in ticks.
+    pub(super) gone_until: Option<u64>,
+    /// It is about to be released.
+    pub(super) leaves: bool,
+}
+
+impl Member {
+    pub(super) fn as_server(&self) -> maglev::Server {
+        let (addr, port) = self.server.endpoint();
+        maglev::Server {
+            addr,
+            port,
+            weight: self.weight,
+        }
+    }
+}
+
+/// A server that is about to become a member.
+struct Newcomer {
+    express: Express,
+    addr: Addr,
+    port: u16,
+    weight: u32,
+}
+
+impl Newcomer {
+    fn new(svc: &Svc, dest: &Dest) -> Self {
+        Self {
+            express: Express::new(svc, dest),
+            addr: dest.addr(),
+            port: dest.port(),
+            weight: dest.weight(),
+        }
+    }
+}
+
+/// What an index stands for.
+pub(super) enum Place {
+    /// Nothing any more; packets may not know yet until the grace period is over.
+    Leaving(GracePeriod),
+    Taken(Member),
+}
+
+impl Place {
+    pub(super) fn member(&self) -> Option<&Member> {
+        match self {
+            Self::Taken(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn member_mut(&mut self) -> Option<&mut Member> {
+        match self {
+            Self::Taken(member) => Some(member),
+            _ => None,
+        }
+    }
+}
+
+impl Service {
+    /// Makes `dest` a member, or takes note of what changed about it.
+    pub(super) fn join(&self, writer: &mut Writer, svc: &Svc, dest: &Dest) -> Result {
+        let times = writer.times(svc.netns().timeouts(self.protocol));
+        let known = Self::recognise(writer, dest, times);
+        if let Some((member, _)) = &known {
+            let express = &member.server.express;
+            if express.method() == dest.method() && !express.should_open() {
+                return Ok(());
+            }
+        }
+        let known = known.map(|(_, index)| index);
+        self.take(writer, known, Newcomer::new(svc, dest), times)
+    }
+
+    /// The member that is `dest`, and its index, after taking note of its weight.
+    fn recognise<'a>(
+        writer: &'a mut Writer,
+        dest: &Dest,
+        times: Times,
+    ) -> Option<(&'a mut Member, u16)> {
+        let (member, index) = writer.find(dest)?;
+        let (before, now) = (member.server.express.method(), dest.method());
+        if before != now && !(before.is_stateless() && now.is_stateless()) {
+            // Its flows go on in the way they came, as if it had been deleted: those without an
+            // entry can get none that says so.
+            if member.gone_until.is_none() {
+                member.server.gone.store(true, Ordering::Relaxed);
+                member.gone_until = Some(times.now + times.session);
+            }
+            return None;
+        }
+        member.weight = dest.weight();
+        member.gone_until = None;
+        member.leaves = false;
+        member.server.gone.store(false, Ordering::Relaxed);
+        Some((member, index))
+    }
+
+    /// There was no memory for a server, or no room.
+    pub(super) fn not_joined(&self, writer: &mut Writer, error: Error) {
+        if error == ENOSPC {
+            pr_warn!("no room for a server: it gets no connections until it is edited\n");
+        } else {
+            writer.missing = true;
+            writer.try_again();
+        }
+        self.failed(writer);
+    }
+
+    /// Makes members of those servers that there was no memory for.
+    pub(super) fn rejoin(&self, writer: &mut Writer, times: Times) {
+        while writer.missing {
+            let found = {
+                let guard = rcu::read_lock();
+                let rcu = Reader::new(&guard);
+                let Some(svc) = self.link.get(rcu) else {
+                    return;
+                };
+                let found = svc.dests_now(rcu).find_map(|dest| {
+                    let known = Self::recognise(writer, dest, times);
+                    match known {
+                        Some((member, _)) if member.server.express.method() == dest.method() => {
+                            None
+                        }
+                        known => Some((
+                            known.map(|(_, index)| index),
+                            Newcomer::new(svc, dest), //
+                        )),
+                    }
+                });
+                found
+            };
+            let Some((known, newcomer)) = found else {
+                writer.missing = false;
+                return;
+            };
+            if let Err(error) = self.take(writer, known, newcomer, times) {
+                // Should there be no room, it is not looked for again.
+                writer.missing = error != ENOSPC;
+                if writer.missing {
+                    writer.try_again();
+                }
+                return;
+            }
+        }
+    }
+
+    /// Takes in a server: in the place of what is known of it, or anew.
+    fn take(
+        &self,
+        writer: &mut Writer,
+        known: Option<u16>,
+        newcomer: Newcomer,
+        times: Times,
+    ) -> Result {
+        match known {
+            Some(index) => self.exchange(writer, index, newcomer.express, times),
+            None => self.admit(writer, newcomer),
+        }
+    }
+
+    /// A member is reached in another way from now on.
+    fn exchange(&self, writer: &mut Writer, index: u16, express: Express, times: Times) -> Result {
+        let place = writer.places.get_mut(usize::from(index));
+        let Some(member) = place.and_then(Place::member_mut) else {
+            return Err(EINVAL);
+        };
+        let server = Self::server(
+            express,
+            member.server.traffic.clone(),
+            member.server.identity,
+        )?;
+        let before = core::mem::replace(&mut member.server, server);
+        let published = self.publish(writer);
+        if published.is_err() {
+            let place = writer.places.get_mut(usize::from(index));
+            if let Some(member) = place.and_then(Place::member_mut) {
+                let server = core::mem::replace(&mut member.server, before);
+                server.express.release();
+            }
+            return published;
+        }
+        before.express.release();
+        // Its flows may have entries that say how to reach it as it was before.
+        writer.slots(self).fear(Some(index), times);
+        Ok(())
+    }
+
+    /// A new member.
+    fn admit(&self, writer: &mut Writer, newcomer: Newcomer) -> Result {
+        writer.seats.reserve(1, GFP_KERNEL)?;
+        let (addr, port) = (newcomer.addr, newcomer.port);
+        let traffic = Arc::new(Traffic::new()?, GFP_KERNEL)?;
+        let identity = Identity {
+            addr,
+            port,
+            permutation: maglev::Permutation::new(&self.key, &addr, port, self.size),
+        };
+        let member = Member {
+            server: Self::server(newcomer.express, traffic, identity)?,
+            weight: newcomer.weight,
+            gone_until: None,
+            leaves: false,
+        };
+        let server = member.server.clone();
+        let free = writer.places.iter().position(|place| match place {
+            Place::Leaving(since) => since.is_over(),
+            Place::Taken(_) => false,
+        });
+        let joined = match free {
+            Some(index) => {
+                if let Some(place) = writer.places.get_mut(index) {
+                    *place = Place::Taken(member);
+                }
+                Ok(())
+            }
+            None if writer.places.len() < maglev::MAX_SERVERS => writer
+                .places
+                .push(Place::Taken(member), GFP_KERNEL)
+                .map_err(Error::from),
+            None => Err(ENOSPC),
+        };
+        let place = free.unwrap_or(writer.places.len().saturating_sub(1));
+        let joined = joined.and_then(|()| {
+            writer.seat(place);
+            self.publish(writer)
+        });
+        if joined.is_err() {
+            for place in writer.places.iter_mut() {
+                if place
+                    .member()
+                    .is_some_and(|member| member.server.ptr_eq(&server))
+                {
+                    *place = Place::Leaving(GracePeriod::start());
+                }
+            }
+            writer.unseat();
+            server.express.release();
+        }
+        joined
+    }
+
+    fn server(
+        express: Express,
+        traffic: Arc<Traffic>,
+        identity: Identity,
+    ) -> Result<RcuArc<Server>> {
+        RcuArc::new(
+            Server {
+                express,
+                traffic,
+                gone: AtomicBool::new(false),
+                identity,
+            },
+            GFP_KERNEL,
+        )
+    }
+
+    /// Shows packets the servers as they are now.
+    fn publish(&self, writer: &Writer) -> Result {
+        let mut servers = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
+        for place in writer.places.iter() {
+            let member = place.member().filter(|member| !member.leaves);
+            servers.push(member.map(|member| member.server.clone()), GFP_KERNEL)?;
+        }
+        self.servers
+            .replace(Some(RcuArc::new(Servers(servers), GFP_KERNEL)?));
+        Ok(())
+    }
+
+    /// Lets go of deleted servers whose time is over and which no slot names.
+    pub(super) fn leave(&self, writer: &mut Writer, times: Times) {
+        let mut any = false;
+        for index in 0..writer.places.len() {
+            let place = writer.places.get(index).and_then(Place::member);
+            if place.is_some_and(|member| member.gone_until.is_some_and(|at| at <= times.now))
+                && !writer.slots(self).names(index as u16)
+            {
+                let place = writer.places.get_mut(index);
+                if let Some(member) = place.and_then(Place::member_mut) {
+                    member.leaves = true;
+                    any = true;
+                }
+            }
+        }
+        if !any {
+            return;
+        }
+        if self.publish(writer).is_err() {
+            writer.try_again();
+            return;
+        }
+        writer.generation = catalog::generation();
+        let generation = writer.generation;
+        for place in writer.places.iter_mut() {
+            if let Place::Taken(member) = place {
+                if member.leaves {
+                    self.left(member, generation);
+                    member.server.express.release();
+                    *place = Place::Leaving(GracePeriod::start());
+                }
+            }
+        }
+        writer.unseat();
+    }
+
+    /// Opens the ways that could not be found when their servers were added.
+    pub(super) fn reopen(&self, writer: &mut Writer) {
+        for index in 0..writer.places.len() {
+            let place = writer.places.get(index).and_then(Place::member);
+            let Some(closed) = place.filter(|m| m.server.express.should_open()) else {
+                continue;
+            };
+            let express = {
+                let guard = rcu::read_lock();
+                let rcu = Reader::new(&guard);
+                match (self.link.get(rcu), closed.server.express.dest(rcu)) {
+                    (Some(svc), Some(dest)) => Express::new(svc, dest),
+                    _ => continue,
+                }
+            };
+            let server = Server {
+                express,
+                traffic: closed.server.traffic.clone(),
+                gone: AtomicBool::new(closed.server.is_gone()),
+                identity: closed.server.identity,
+            };
+            let Ok(server) = RcuArc::new(server, GFP_KERNEL) else {
+                continue;
+            };
+            let place = writer.places.get_mut(index);
+            let Some(member) = place.and_then(Place::member_mut) else {
+                continue;
+            };
+            let before = core::mem::replace(&mut member.server, server);
+            if self.publish(writer).is_ok() {
+                before.express.release();
+            } else if let Some(member) = writer.places.get_mut(index).and_then(Place::member_mut) {
+                core::mem::replace(&mut member.server, before)
+                    .express
+                    .release();
+            }
+        }
+    }
+}
