@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The results of scripts/torture: build/proof/NAME.json, and what Documentation/testing.rst says of them.
 
-    proof.py tap FILE PASSED FAILED GUESTS KTAP...     results of selftests become one such file
+    proof.py tap FILE PASSED FAILED KTAP...            results of selftests become one such file
     proof.py note DIRECTORY BEGIN STATUS KERNEL TREE   what was written since BEGIN was measured by these
     proof.py publish DIRECTORY PAGE                    the page gets all of them
 
@@ -15,26 +15,31 @@ import re
 import sys
 from pathlib import Path
 
-ORDER = ["debug", "torture", "oracle", "jet", "mutants", "model", "fuzz", "packets", "netlink", "skew", "faults"]
+ORDER = ["debug", "stock", "torture", "oracle", "jet", "mutants", "model", "fuzz", "packets", "netlink", "skew", "faults"]
 BEGIN, END = ".. results begin", ".. results end"
 
 
-def tap(path, passed, failed, guests, *files):
+def tap(path, passed, failed, *files):
     lines = [line for file in files for line in Path(file).read_text().splitlines()]
     scripts = [line for line in lines if line.endswith(": ran to its end")]
     leaks = [line for line in lines if line.endswith(": no memory is lost")]
+    part = Path(path).stem
+    kernel = {"debug": "a kernel that checks itself", "stock": "the unmodified kernel"}[part]
     result = {
-        "title": "Every selftest on a kernel that checks itself",
-        "command": "scripts/torture debug",
+        "title": f"Every selftest on {kernel}",
+        "command": f"scripts/torture {part}",
         "ok": failed == "0",
         "figures": [
             ["selftest scripts", str(len(scripts))],
-            ["results, KUnit and kernel logs included", f"{int(passed) + int(failed):,}"],
+            ["results, those of KUnit and of kernel logs included", f"{int(passed) + int(failed):,}"],
             ["failed", failed],
-            ["times that kmemleak looked twice", str(len(leaks))],
-            ["of those, found something", str(sum(line.startswith("not") for line in leaks))],
         ],
     }
+    if leaks:
+        result["figures"] += [
+            ["times that kmemleak looked twice", str(len(leaks))],
+            ["of those, found something", str(sum(line.startswith("not") for line in leaks))],
+        ]
     Path(path).write_text(json.dumps(result, indent=1) + "\n")
 
 
