@@ -44,3 +44,18 @@ get() {
 ok "passive" get 10.1.0.5 --disable-epsv
 ok "active" get 10.1.0.6 --disable-eprt -P 10.1.0.6
 ok "with entries" test "$(entries)" -ge 2
+
+# However its servers are reached: who asked for FTP must be known to what looks for data connections.
+lb ipvsadm -C
+for n in 1 2 3 4; do
+	ip -n rs$n addr add $VIP/32 dev lo
+	ip -n rs$n route add 10.0.0.0/24 dev eth0
+	ip -n rs$n route replace 10.1.0.0/16 via 10.0.0.2
+done
+lb ipvsadm -A -t $VIP:21 -s $SCHED
+for n in 1 2 3 4; do lb ipvsadm -a -t $VIP:21 -r 10.0.0.1$n:21 -g; done
+settle
+before=$(entries)
+banner() { in_ns client timeout 10 bash -c "exec 3<>/dev/tcp/$VIP/21; head -c 3 <&3"; }
+eq "direct routing: a server greets" "$(banner)" 220
+eq "direct routing: an entry too" "$(($(entries) - before))" 1
