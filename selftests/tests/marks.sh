@@ -18,6 +18,16 @@ lb nft -f - <<-NFT
 		}
 	}
 NFT
+# While nothing is feared: a packet has no mark yet where express mode looks at it.
+service $SVC
+short 20 --first 1500 >/dev/null
+lb ipvsadm -A -f 1 -s $SCHED
+lb ipvsadm -a -f 1 -r 10.0.0.13:0 -g
+settle
+eq "a mark comes first where no flow has an entry" \
+	"$(short 20 --first 1600 | jq .servers.rs3) $(entries)" "20 0"
+lb ipvsadm -C
+
 lb ipvsadm -A -f 1 -s $SCHED
 lb ipvsadm -A -f 2 -6 -s $SCHED
 for n in 1 2 3 4; do
