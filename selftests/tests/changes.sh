@@ -19,6 +19,8 @@ eq "60 live connections, no entry" "$(long_status .broken) $(entries)" "0 0"
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 eq "drain: no connection breaks" "$(long_status .broken)" 0
 between "drain: connections of that server are pinned, and not all" "$(entries)" 1 45
+eq "drain: and IPVS knows them as established" \
+	"$(lb ipvsadm -Lnc | awk '$1 == "TCP" { print $3 }' | sort -u)" ESTABLISHED
 result=$(short 60 --first 1000)
 eq "drain: new connections go elsewhere" "$(jq '.answered - (.servers.rs4 // 0)' <<<"$result")" 60
 
