@@ -27,9 +27,12 @@ service $SVC
 made 1000 >/dev/null
 start_long 60 --pause $QUIET
 home=$(long_status .servers)
-weight 4 0
-lb ipvsadm -d -t $SVC -r 10.0.0.13:80
-set_all "$SHORT"
+# In one breath: before the grace period of the change is over, by which it is settled what moves.
+lb ipvsadm -R <<-COMMANDS
+	-e -t $SVC -r 10.0.0.14:80 -g -w 0
+	-d -t $SVC -r 10.0.0.13:80
+	--set $SHORT $SHORT $SHORT
+COMMANDS
 eq "shorter: connections silent for longer live on, on a deleted server too" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 between "shorter: what moved before still does" "$(made 1000)" 3 57
