@@ -145,7 +145,8 @@ class Bench:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             found = self.table(self.TWIN)
-            if len(set(found)) == sum(weight > 0 for _, weight in servers.values()):
+            # The same twice: one that changes while it is read is neither of the two.
+            if len(set(found)) == sum(weight > 0 for _, weight in servers.values()) and found == self.table(self.TWIN):
                 return found
             time.sleep(0.1)
         sys.exit("the twin has no table")
