@@ -12,7 +12,8 @@
 For a command it ends when one succeeds in which nothing failed. After each, what IPVS_MHS knows
 must be what IPVS knows, and that what the command's status says; a server that was deleted or
 drained must have no slot of the new table, at once; and soon the table must be that of a service
-which nothing ever failed for. Prints a line of JSON for each kind.
+which nothing ever failed for. Of those named "twice" two allocations in a row fail. Prints a line of
+JSON for each kind.
 """
 
 import collections
@@ -89,6 +90,30 @@ class Fault:
         self.hit = left == 0
 
 
+class Twice:
+    """Two allocations in a row fail, from the Nth 64 bytes on. What asks once more before it goes
+    without, as a vector does, gets nothing either."""
+
+    directory = "/sys/kernel/debug/failslab"
+
+    def __init__(self, nth):
+        self.space = (nth - 1) * 64
+
+    def set(self, **knobs):
+        for knob, value in knobs.items():
+            with open(f"{self.directory}/{knob.replace('_', '-')}", "w") as file:
+                file.write(str(value))
+
+    def __enter__(self):
+        self.set(task_filter="Y", interval=1, space=self.space, times=2, probability=100)
+        return self
+
+    def __exit__(self, *_):
+        with open(f"{self.directory}/times") as file:
+            self.hit = int(file.read()) < 2
+        self.set(probability=0, times=-1, space=0)
+
+
 class Bench:
     """The service under test, and one with the same servers that nothing fails for."""
 
@@ -104,10 +129,11 @@ class Bench:
         self.ears.sock.setsockopt(SOL_NETLINK, 1, self.ears.group)
         self.ears.sock.settimeout(0)
 
-    def do(self, command, payload, nth=0, at_random=False):
+    def do(self, command, payload, nth=0, at_random=False, kind=Fault):
         """A command, and whether the fault was hit. Only what IPVS does inside of send() fails."""
+        at_random |= kind is Twice
         try:
-            with Fault(nth) as fault:
+            with kind(nth) as fault:
                 os.pwrite(MAKE_IT_FAIL, b"1" if at_random else b"0", 0)
                 try:
                     self.ipvs.send(command, payload, REQUEST | ACK)
@@ -181,7 +207,7 @@ def without(server):
     return {name: how for name, how in FOUR.items() if name != server}
 
 
-def change(bench, command, payload, before, after, gone=None, scheduler=b"mhs\0"):
+def change(bench, command, payload, before, after, gone=None, scheduler=b"mhs\0", kind=Fault):
     """Runs one kind of command with each fault. `before` and `after`: the servers with and without
     it, or None where there is no service of mhs."""
     result = collections.Counter()
@@ -191,7 +217,7 @@ def change(bench, command, payload, before, after, gone=None, scheduler=b"mhs\0"
     for nth in range(1, MOST):
         if before is not None:
             bench.make(before, scheduler)
-        end, hit = bench.do(command, payload(bench), nth)
+        end, hit = bench.do(command, payload(bench), nth, kind=kind)
         result["hit"] += hit
         ends[end] += 1
         bench.hear()
@@ -355,6 +381,8 @@ def kinds():
     }
     for text, args in changes.items():
         yield text, lambda bench, args=args: change(bench, *args)
+    for text in ("add a server", "edit a server: weight", "drain a server", "delete a server"):
+        yield f"{text}, twice", lambda bench, args=changes[text]: change(bench, *args, kind=Twice)
     yield "restore a service with its servers", restore
     one = mhs_key(Bench.NAME)
     questions = {
