@@ -45,7 +45,7 @@ world() {
 	mark_101
 	# A connection whose other end has gone keeps its namespace until it gives up.
 	for ns in client lb $(seq -f 'rs%g' "$SERVERS"); do
-		in_ns "$ns" sysctl -qw net.ipv4.tcp_orphan_retries=1 net.sctp.rto_max=1000 \
+		in_ns "$ns" sysctl -qw net.ipv4.tcp_orphan_retries=1 net.ipv4.tcp_rto_max_ms=2000 net.sctp.rto_max=1000 \
 			net.sctp.rto_initial=500 net.sctp.association_max_retrans=2
 	done
 	ip -n client route add local 10.4.0.0/16 dev lo
@@ -98,7 +98,7 @@ who() {
 	for file in /sys/kernel/debug/ref_tracker/netns-*; do sed "s/^/# ${file##*/}: /" "$file"; done
 }
 alone() { (($(spaces) <= spaces)); }
-are_alone() { wait_for 60 alone || { who; return 1; }; }
+are_alone() { wait_for 300 alone || { who; return 1; }; }
 
 echo "# seed $SEED, $TIME seconds"
 spaces=$(spaces)
