@@ -3,7 +3,7 @@
 
     proof.py tap FILE PASSED FAILED KTAP...            results of selftests become one such file
     proof.py note DIRECTORY BEGIN STATUS KERNEL TREE   what was written since BEGIN was measured by these
-    proof.py publish DIRECTORY PAGE                    the page gets all of them
+    proof.py publish DIRECTORY PAGE                    the page gets all of them, and keeps of others what it has
 
 A file has the fields title, command, ok, figures (pairs of label and value) and, if it likes, table (head and
 rows), text, and more: a list of tables that have a text each.
@@ -17,6 +17,8 @@ from pathlib import Path
 
 ORDER = ["debug", "stock", "torture", "oracle", "jet", "mutants", "model", "fuzz", "packets", "netlink", "skew", "faults"]
 BEGIN, END = ".. results begin", ".. results end"
+# Before the section of a result: its name.
+NAME = ".. result: "
 
 
 def tap(path, passed, failed, *files):
@@ -63,9 +65,9 @@ def rows(table):
             yield f"   {'* -' if i == 0 else '  -'} {cell(value)}"
 
 
-def section(result):
+def section(name, result):
     run = result.get("run", {})
-    yield from [result["title"], "-" * len(result["title"]), ""]
+    yield from [NAME + name, "", result["title"], "-" * len(result["title"]), ""]
     yield f"``{result['command']}``"
     if run:
         yield f"({run['day']}, Linux {run['kernel']}, tree {run['tree']})"
@@ -86,11 +88,16 @@ def publish(directory, page):
     found = {path.stem: json.loads(path.read_text()) for path in Path(directory).glob("*.json")}
     if not found:
         sys.exit(f"error: no results in {directory}: run scripts/torture first")
-    names = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    lines = [line for name in names for line in section(found[name])]
     text = Path(page).read_text()
     head, rest = text.split(BEGIN + "\n")
-    _, tail = rest.split(END + "\n")
+    before, tail = rest.split(END + "\n")
+    sections = {}
+    for part in before.split(NAME)[1:]:
+        name = part.partition("\n")[0]
+        sections[name] = (NAME + part).rstrip().split("\n") + [""]
+    sections |= {name: list(section(name, result)) for name, result in found.items()}
+    names = sorted(sections, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    lines = [line for name in names for line in sections[name]]
     Path(page).write_text(head + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + "\n" + tail)
 
 
