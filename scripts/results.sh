@@ -65,7 +65,7 @@ APART=(jet oracle torture)
 # An emulated machine takes twenty times as long. Of the stock kernel it is to be shown that the module
 # loads there, that all it hooks into and every field it reads are where it thinks they are, and that
 # tools talk to it: that is what make test runs there. make torture runs everything there, too.
-STOCK=(changes edges express ftp handover icmp keepalived lifecycle local marks mixed netlink options
+STOCK=(changes express ftp handover icmp keepalived lifecycle local marks mixed options
 	protocols reload save stateful stateless switch sync tool-config tool-read tool-steer tunnels
 	express:marks express:stateless)
 
