@@ -410,21 +410,26 @@ def commands(only):
         bench.clear()
 
 
+def workers(fail):
+    """Whether allocations of the kernel's workers may fail."""
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{process}/comm") as comm:
+                if comm.read().startswith("kworker"):
+                    with open(f"/proc/{process}/make-it-fail", "w") as file:
+                        file.write("1" if fail else "0")
+        except OSError:
+            # It ended.
+            pass
+
+
 def probability(percent):
     """From now on that many allocations of the kernel's workers fail, and of commands at random."""
     for name in ("failslab", "fail_page_alloc"):
         for knob, value in (("task-filter", "Y"), ("times", -1), ("interval", 1), ("probability", percent)):
             with open(f"/sys/kernel/debug/{name}/{knob}", "w") as file:
                 file.write(str(value))
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{process}/comm") as comm:
-                if comm.read().startswith("kworker"):
-                    with open(f"/proc/{process}/make-it-fail", "w") as file:
-                        file.write("1" if percent else "0")
-        except OSError:
-            # It ended.
-            pass
+    workers(percent)
 
 
 def starved(seconds):
@@ -438,13 +443,16 @@ def starved(seconds):
 
     for nth in range(1, MOST):
         bench.make(FOUR)
-        probability(100)
-        begin = time.monotonic()
-        bench.do(DEL_DEST, gone, nth)
+        # Before, since there is not much time until the next try.
+        workers(True)
+        _, hit = bench.do(DEL_DEST, gone, nth, kind=Twice)
         if first := failures():
             break
-        probability(0)
-        bench.do(DEL, request(bench.name()))
+        if not hit:
+            sys.exit("no table was ever refused its memory")
+        bench.sound(DEL, request(bench.name()))
+    begin = time.monotonic()
+    probability(100)
     time.sleep(seconds)
     tried = failures() - first
     seconds = time.monotonic() - begin
