@@ -191,6 +191,14 @@ class Bench:
         dests = mhs_servers(self.mhs, self.NAME).values()
         return sum(number(dest[12]) for dest in dests if server_of(dest)[0] == server)
 
+    def wait_for_slots(self, server):
+        """Of servers that are added one after the other the table may be made a little later."""
+        deadline = time.monotonic() + 20
+        while not self.new_slots(server):
+            if time.monotonic() > deadline:
+                sys.exit(f"{server} has no slots")
+            time.sleep(0.005)
+
     def hear(self):
         try:
             while True:
@@ -217,6 +225,8 @@ def change(bench, command, payload, before, after, gone=None, scheduler=b"mhs\0"
     for nth in range(1, MOST):
         if before is not None:
             bench.make(before, scheduler)
+        if gone:
+            bench.wait_for_slots(gone)
         end, hit = bench.do(command, payload(bench), nth, kind=kind)
         result["hit"] += hit
         ends[end] += 1
@@ -443,6 +453,7 @@ def starved(seconds):
 
     for nth in range(1, MOST):
         bench.make(FOUR)
+        bench.wait_for_slots(LAST)
         # Before, since there is not much time until the next try.
         workers(True)
         _, hit = bench.do(DEL_DEST, gone, nth, kind=Twice)
