@@ -266,9 +266,33 @@ stop_long() {
 	rm -f "$WORK/ask"
 }
 
-# The kernel's own memory, KiB. The page cache is left out: it grows with what tests read.
+# The kernel's own memory, KiB. Left out are the page cache and its like, which grow with what tests read,
+# and what is free in slabs that hold something else, too: more of that after more has happened, and no loss.
 kernel_memory() {
-	awk '/^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo
+	awk '
+	FILENAME ~ /meminfo/ && /^(SUnreclaim|VmallocUsed|Percpu):/ { sum += $2 }
+	FILENAME ~ /slabinfo/ && FNR > 2 {
+		file = "/sys/kernel/slab/" $1 "/reclaim_account"
+		reclaimable = 0
+		getline reclaimable <file
+		close(file)
+		if (!reclaimable) sum -= ($3 - $2) * $4 / 1024
+	}
+	END { printf "%d\n", sum }' /proc/meminfo /proc/slabinfo
+}
+
+# What that is made of, and where it is held: memory_map >FILE, then memory_growth FILE.
+memory_map() {
+	awk '
+	FILENAME ~ /meminfo/ && /^(SUnreclaim|VmallocUsed|Percpu):/ { print $1, $2 }
+	FILENAME ~ /slabinfo/ && FNR > 2 { print "slab:" $1, int($2 * $4 / 1024) }
+	FILENAME ~ /vmallocinfo/ { vmalloc[$3] += $2 / 1024 }
+	END { for (name in vmalloc) print "vmalloc:" name, int(vmalloc[name]) }
+	' /proc/meminfo /proc/slabinfo /proc/vmallocinfo
+}
+memory_growth() {
+	awk 'NR == FNR { was[$1] = $2; next } $2 - was[$1] > 64 { print $2 - was[$1], "KiB", $1 }' "$1" <(memory_map) |
+		sort -rn | head -n 20 | sed 's/^/# grew by /'
 }
 
 # The servers take packets out of every kind of tunnel.

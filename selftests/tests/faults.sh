@@ -21,6 +21,8 @@ fi
 mapfile -t KINDS < <(printf %s "${KINDS-}")
 RANDOM_SECONDS=${RANDOM_SECONDS:-15}
 setup
+# What the kernel says of that is no complaint: scripts/kmsg-check.
+echo "mhs selftest: memory is made to fail" >/dev/kmsg
 lb ipvsadm --set 20 20 20
 slab=/sys/kernel/debug/failslab pages=/sys/kernel/debug/fail_page_alloc
 for what in $slab $pages; do
@@ -76,6 +78,7 @@ kill $traffic
 echo "# $result"
 eq "at random: what should be is, in the end, and no deleted or drained server has new slots meanwhile" \
 	"$(jq -c .amiss <<<"$result")" "[]"
+echo "mhs selftest: memory does not fail any more" >/dev/kmsg
 service $SVC
 eq "after all: services work" "$(short 40 | jq .answered)" 40
 eq "nothing new in the kernel's log" $(($(complaints) - had)) 0

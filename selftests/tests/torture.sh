@@ -110,11 +110,11 @@ no_boxes
 are_alone
 give_back
 held=$(objects ip_vs_conn)
-memory=$(kernel_memory)
-
 trap - EXIT
 rm -rf "$WORK"
 WORK=$(mktemp -d)
+memory_map >"$WORK/memory"
+memory=$(kernel_memory)
 world
 ok "torture, seed $SEED: nothing amiss" torture "$TIME" "$SEED"
 figures=$(figures)
@@ -137,6 +137,7 @@ give_back
 between "no entry is left in memory" "$(objects ip_vs_conn)" 0 $((held + 64))
 grown=$(($(kernel_memory) - memory))
 between "memory is given back: $grown KiB" "$grown" -1000000 "$TOLERANCE"
+((grown <= TOLERANCE / 2)) || memory_growth "$WORK/memory"
 eq "nobody holds the module" "$(cat /sys/module/ip_vs_mhs/refcnt 2>/dev/null || echo 0)" 0
 ok "the module goes" wait_for 60 modprobe -r ip_vs_mhs
 schedulers=$(awk '$1 ~ /^ip_vs_/ { print $1 }' /proc/modules)
