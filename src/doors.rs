@@ -233,7 +233,6 @@ impl<'a> Arrival<'a> {
         }
         match Found::of(self.svc, &skb, &self.flow, self.rcu) {
             Some(found) => self.by_entry(skb, found),
-            None if self.word.stable() && !self.is_handed_over() => self.send_new(skb),
             None => self.without_entry(skb),
         }
     }
@@ -286,9 +285,11 @@ impl<'a> Arrival<'a> {
         }
         if self.is_udp() {
             // It has nobody to tell that the server is gone, so it is not asked to wait. Nor is it to
-            // go back by this entry when the server is added again.
+            // go back when the server is added again: not by this entry, and not for want of another
+            // in a slot that moves. For a moment both are there, as IPVS has it with
+            // `expire_nodest_conn`; the newer one is found first.
             found.expire();
-            return self.send_new(skb);
+            return self.without_entry(skb);
         }
         drop(found);
         match self.servers.gone(dest) {
@@ -300,8 +301,11 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// The flow has no entry, and its slot is moving, or it is to have one.
+    /// The flow has no entry. It gets one if its slot is moving, or if it is to have one.
     fn without_entry(&self, skb: Skb<'_>) -> Verdict {
+        if self.word.stable() && !self.is_handed_over() {
+            return self.send_new(skb);
+        }
         let (old, new) = (
             self.servers.get(self.word.old()),
             self.servers.get(self.word.new()),

@@ -3,13 +3,15 @@
 #
 # UDP and SCTP are stateless too, each by its own rules. Fails when a stable slot
 # makes an entry, when an association breaks as servers come and go, when UDP
-# stays with a server that is not live any more, or when -o makes entries.
+# stays with a server that is not live any more, or comes back to it, or when -o
+# makes entries.
 
 . "$(dirname "$0")/../lib.sh"
 setup
 T=${T:-20}
 lb ipvsadm --set "$T" "$T" "$T"
 modprobe sctp
+modprobe -q nf_tables
 # SCTP has timeouts of its own, 15 minutes for what is established; they cannot
 # be set, so its merges are not waited for here.
 
@@ -36,6 +38,35 @@ eq "UDP: a server is deleted: its flows, and only those, go elsewhere" \
 	"$(long_status .broken_on.rs2) $(long_status .broken)" "$on2 $on2"
 stop_long
 ok "UDP: every entry fades" wait_for $((T * 10)) no_entries
+
+# Flows that lose their server live on elsewhere, though it is there again before they speak again.
+in_ns rs2 nft -f - <<-NFT
+	table inet seen {
+		counter came { }
+		chain pre {
+			type filter hook prerouting priority raw;
+			ip daddr $VIP udp dport 53 udp sport 5000 counter name came
+		}
+	}
+NFT
+server() { lb ipvsadm "$1" -u $VIP:53 -r 10.0.0.1"$2":53 "${@:3}"; }
+# came: a datagram of each flow, and how many have come to server 2 so far.
+came() {
+	in_ns client python3 "$HERE/kinds.py" 200 5000 datagram
+	sleep 0.5
+	in_ns rs2 nft -j list counters | jq '[.nftables[].counter.packets // 0] | add'
+}
+server -a 2 -g
+settle
+between "UDP: flows on a server" "$(came)" 20 120
+server -e 3 -g -w 3
+had=$(came)
+between "UDP: and some have entries for it" "$(lb ipvsadm -Lnc | grep -c '10.0.0.12:53')" 2 120
+server -d 2
+eq "UDP: it is deleted: they go elsewhere" "$(came)" "$had"
+server -a 2 -g
+eq "UDP: it is added again: they stay where they went" "$(came)" "$had"
+ok "UDP: their entries fade" wait_for $((T * 10)) no_entries
 
 # One packet scheduling: never an entry, whatever happens.
 lb ipvsadm -E -u $VIP:53 -s $SCHED -o
