@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Makes a service for all ports of an address, without persistence, or edits it.
 
-IPVS has such services, ipvsadm does not make them; so this speaks its netlink
-protocol (linux/ip_vs.h) by itself. Their servers ipvsadm can change.
+IPVS has such services, and of any protocol, and ipvsadm does not make them; so this speaks its
+netlink protocol (linux/ip_vs.h) by itself. Their servers ipvsadm can change.
 """
 
 import argparse
@@ -12,14 +12,15 @@ import socket
 from genl import ACK, NEW, NEW_DEST, REQUEST, SET, Family, ipvs_dest, ipvs_key, ipvs_settings, request, what
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--proto", choices=["tcp", "udp"], default="tcp")
+parser.add_argument("--proto", default="tcp", help="tcp, udp or a number")
+parser.add_argument("--scheduler", default="mhs")
 parser.add_argument("--address", default="10.0.0.100")
 parser.add_argument("--empty", action="store_true", help="no servers")
 parser.add_argument("--edit", action="store_true", help="an existing one: its flags only")
 parser.add_argument("--flag", type=int, choices=[1, 2, 3], action="append", default=[], help="-b flag-N")
 args = parser.parse_args()
 
-PROTO = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}[args.proto]
+PROTO = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}.get(args.proto) or int(args.proto)
 FLAGS = sum(4 << flag for flag in args.flag)
 
 ipvs = Family(name=b"IPVS")
@@ -32,6 +33,6 @@ def call(command, payload):
 
 
 name = ipvs_key(args.address, port=0, proto=PROTO)
-call(SET if args.edit else NEW, request(name + ipvs_settings(flags=FLAGS)))
+call(SET if args.edit else NEW, request(name + ipvs_settings(args.scheduler.encode() + b"\0", FLAGS)))
 for n in [] if args.edit or args.empty else range(1, 5):
     call(NEW_DEST, request(name, ipvs_dest(f"10.0.0.1{n}", port=0)))

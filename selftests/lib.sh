@@ -53,6 +53,9 @@ between() {
 	(($2 >= $3 && $2 <= $4)) || echo "# got $2, wanted $3 to $4"
 }
 
+# complaints: how many are in the kernel's log. One that checks itself may have some since it booted.
+complaints() { dmesg | grep -cE 'WARNING:|BUG:|Oops|RIP:|circular locking|suspicious RCU'; }
+
 # wait_for SECONDS COMMAND...: polls until the command succeeds, more often in the beginning.
 wait_for() {
 	local begin=$SECONDS end=$((SECONDS + $1)) pause

@@ -54,17 +54,17 @@ const FTP: u16 = 21;
 pub(crate) struct Mhs;
 
 impl Mhs {
+    /// Whether a service has packets that are balanced. There is no other way to name one but by its
+    /// protocol or by a firewall mark, and IPVS takes any number for the protocol.
+    fn is_balanced(svc: &Svc) -> bool {
+        const TRANSPORTS: [u16; 3] = [Proto::Tcp as u16, Proto::Udp as u16, Proto::Sctp as u16];
+        svc.fwmark() != 0 || TRANSPORTS.contains(&svc.protocol())
+    }
+
     /// Whether packets of a service may be forwarded without an entry at all. The rest is up to the
     /// flags of the service, the settings of the namespace and the server.
     fn is_stateless(svc: &Svc) -> bool {
-        const TCP: u16 = Proto::Tcp as u16;
-        const UDP: u16 = Proto::Udp as u16;
-        const SCTP: u16 = Proto::Sctp as u16;
-        match svc.protocol() {
-            TCP => svc.port() != FTP,
-            UDP | SCTP => true,
-            _ => svc.fwmark() != 0,
-        }
+        svc.protocol() != Proto::Tcp as u16 || svc.port() != FTP
     }
 
     /// Shows a service to packets once it has a server. Before that there is nothing to forward,
@@ -87,6 +87,13 @@ impl Scheduler for Mhs {
         svc: Locked<'_>,
         link: SvcLink,
     ) -> Result<RcuArc<Service>> {
+        if !Self::is_balanced(&svc) {
+            pr_warn!(
+                "protocol {}: must be TCP, UDP or SCTP, or the service by a firewall mark\n",
+                svc.protocol()
+            );
+            return Err(EPROTONOSUPPORT);
+        }
         let registry = family.context();
         let service = Service::new(svc, link, registry.config, family.into())?;
         let mut result = registry.catalog.add(svc.netns(), service.clone());
