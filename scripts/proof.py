@@ -19,6 +19,8 @@ ORDER = ["debug", "stock", "torture", "oracle", "jet", "mutants", "model", "fuzz
 BEGIN, END = ".. results begin", ".. results end"
 # Before the section of a result: its name.
 NAME = ".. result: "
+# What a result calls its guest.
+GUESTS = {"um": "user-mode Linux", "debug": "user-mode Linux that checks itself", "stock": "Debian's kernel"}
 
 
 def tap(path, passed, failed, *files):
@@ -76,7 +78,8 @@ def section(name, result):
     yield ""
     if result.get("text"):
         yield from [result["text"], ""]
-    yield from [".. list-table::", "   :widths: 70 30", "", *rows(result["figures"]), ""]
+    figures = [[label, GUESTS.get(value, value) if label == "guest" else value] for label, value in result["figures"]]
+    yield from [".. list-table::", "   :widths: 70 30", "", *rows(figures), ""]
     tables = [result["table"]] if result.get("table") else []
     for table in tables + result.get("more", []):
         if table.get("text"):

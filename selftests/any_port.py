@@ -11,8 +11,18 @@ import socket
 
 from genl import ACK, NEW, NEW_DEST, REQUEST, SET, Family, ipvs_dest, ipvs_key, ipvs_settings, request, what
 
+
+def protocol(said):
+    named = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+    if said in named:
+        return named[said]
+    if said.isdecimal() and int(said) < 1 << 16:
+        return int(said)
+    raise argparse.ArgumentTypeError(f"{said}: not tcp, udp or a number below 65536")
+
+
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--proto", default="tcp", help="tcp, udp or a number")
+parser.add_argument("--proto", type=protocol, default="tcp", help="tcp, udp or a number")
 parser.add_argument("--scheduler", default="mhs")
 parser.add_argument("--address", default="10.0.0.100")
 parser.add_argument("--empty", action="store_true", help="no servers")
@@ -20,7 +30,6 @@ parser.add_argument("--edit", action="store_true", help="an existing one: its fl
 parser.add_argument("--flag", type=int, choices=[1, 2, 3], action="append", default=[], help="-b flag-N")
 args = parser.parse_args()
 
-PROTO = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}.get(args.proto) or int(args.proto)
 FLAGS = sum(4 << flag for flag in args.flag)
 
 ipvs = Family(name=b"IPVS")
@@ -32,7 +41,7 @@ def call(command, payload):
         raise OSError(f"command {command}: {end}")
 
 
-name = ipvs_key(args.address, port=0, proto=PROTO)
+name = ipvs_key(args.address, port=0, proto=args.proto)
 call(SET if args.edit else NEW, request(name + ipvs_settings(args.scheduler.encode() + b"\0", FLAGS)))
 for n in [] if args.edit or args.empty else range(1, 5):
     call(NEW_DEST, request(name, ipvs_dest(f"10.0.0.1{n}", port=0)))

@@ -231,16 +231,17 @@ impl<'a> Arrival<'a> {
             // Entries remain when this is over.
             self.service.note_entries();
         }
-        match Found::of(self.svc, &skb, &self.flow, self.rcu) {
+        let by_entry = match Found::of(self.svc, &skb, &self.flow, self.rcu) {
             Some(found) => self.by_entry(skb, found),
-            None => self.without_entry(skb),
-        }
+            None => Err(skb),
+        };
+        by_entry.unwrap_or_else(|skb| self.without_entry(skb))
     }
 
-    /// The flow has an entry.
-    fn by_entry(&self, skb: Skb<'_>, found: Found<'_>) -> Verdict {
+    /// The flow has an entry. The packet comes back if it is not to go by that.
+    fn by_entry<'s>(&self, skb: Skb<'s>, found: Found<'_>) -> Result<Verdict, Skb<'s>> {
         let Some(dest) = found.dest() else {
-            return Verdict::ACCEPT;
+            return Ok(Verdict::ACCEPT);
         };
         if self.word.stable() {
             let server = self.servers.get(self.word.old());
@@ -250,7 +251,7 @@ impl<'a> Arrival<'a> {
             if own && !self.is_handed_over() {
                 // It says what the slot says: let it expire.
                 drop(found);
-                return self.send_new(skb);
+                return Ok(self.send_new(skb));
             }
             if !own {
                 self.service.fear(self.slot);
@@ -262,7 +263,7 @@ impl<'a> Arrival<'a> {
         // Whether a SYN begins a new flow, where an error goes, and what a backup is told, is for
         // IPVS to say.
         if self.is_new() || self.flow.kind == Kind::Error || self.settings.sends_entries() {
-            return Verdict::ACCEPT;
+            return Ok(Verdict::ACCEPT);
         }
         // The entries of a server share a route, which is made for its method of now: another
         // transmitter would have it ask for the virtual address instead of the server's.
@@ -270,18 +271,22 @@ impl<'a> Arrival<'a> {
         let changed = found.method() != now && now.is_stateless();
         let server = changed.then(|| self.servers.at(dest)).flatten();
         let way = server.and_then(|server| server.express.way(self.rcu));
-        found
-            .forward(self.svc, dest, skb, &self.flow, way.map(|(way, _)| way))
-            .unwrap_or(Verdict::ACCEPT)
+        let sent = found.forward(self.svc, dest, skb, &self.flow, way.map(|(way, _)| way));
+        Ok(sent.unwrap_or(Verdict::ACCEPT))
     }
 
     /// The entry leads to a deleted server. IPVS would drop the packet.
-    fn after_deleted(&self, skb: Skb<'_>, dest: &Dest, found: Found<'_>) -> Verdict {
+    fn after_deleted<'s>(
+        &self,
+        skb: Skb<'s>,
+        dest: &Dest,
+        found: Found<'_>,
+    ) -> Result<Verdict, Skb<'s>> {
         if self.is_new() {
             // The client uses the port again: make room for a new entry. Should IPVS see the old
             // one still and drop the packet, the client sends another.
             found.expire();
-            return Verdict::ACCEPT;
+            return Ok(Verdict::ACCEPT);
         }
         if self.is_udp() {
             // It has nobody to tell that the server is gone, so it is not asked to wait. Nor is it to
@@ -289,16 +294,14 @@ impl<'a> Arrival<'a> {
             // in a slot that moves. For a moment both are there, as IPVS has it with
             // `expire_nodest_conn`; the newer one is found first.
             found.expire();
-            return self.without_entry(skb);
+            return Err(skb);
         }
         drop(found);
-        match self.servers.gone(dest) {
+        let server = self.servers.gone(dest);
+        Ok(match server.or(self.servers.get(self.word.old())) {
             Some(server) => self.send(skb, server),
-            None => match self.servers.get(self.word.old()) {
-                Some(server) => self.send(skb, server),
-                None => Verdict::ACCEPT,
-            },
-        }
+            None => Verdict::ACCEPT,
+        })
     }
 
     /// The flow has no entry. It gets one if its slot is moving, or if it is to have one.
