@@ -12,6 +12,7 @@ rows), text, and more: a list of tables that have a text each.
 import datetime
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,6 +88,19 @@ def section(name, result):
         yield from [".. list-table::", "   :header-rows: 1", "", *rows([table["head"], *table["rows"]]), ""]
 
 
+def since(name, tree):
+    """A tree, and what has changed since of that whose result this is."""
+    top = Path(__file__).resolve().parent.parent
+    used = ["src/core"] if name in ("model", "fuzz") else ["src", "Kbuild"]
+    git = ["git", "-C", top, "diff", "--name-only", tree.removesuffix("-dirty"), "--", *used]
+    run = subprocess.run(git, capture_output=True, text=True)
+    if run.returncode:
+        return f"tree {tree}, which is not in this repository"
+    # Of src/core tests and fuzzers are no part of the module.
+    files = [f"``{name}``" for name in run.stdout.split() if not re.match(r"src/core/(tests|fuzz|Cargo)", name)]
+    return f"tree {tree}" + (f"; changed since then: {', '.join(files)}" if files else "")
+
+
 def publish(directory, page):
     found = {path.stem: json.loads(path.read_text()) for path in Path(directory).glob("*.json")}
     if not found:
@@ -100,7 +114,12 @@ def publish(directory, page):
         sections[name] = (NAME + part).rstrip().split("\n") + [""]
     sections |= {name: list(section(name, result)) for name, result in found.items()}
     names = sorted(sections, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    lines = [line for name in names for line in sections[name]]
+    ran = re.compile(r"(^\(\d{4}-\d\d-\d\d, Linux .*), tree ([\w-]+).*\)$")
+    lines = [
+        ran.sub(lambda found: f"{found[1]}, {since(name, found[2])})", line)
+        for name in names
+        for line in sections[name]
+    ]
     Path(page).write_text(head + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + "\n" + tail)
 
 
