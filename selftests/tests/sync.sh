@@ -16,7 +16,8 @@ both() {
 	in_ns lb2 "$@"
 }
 both ipvsadm --set "$T" "$T" "$T"
-both sysctl -qw net.ipv4.vs.sync_threshold="1 10"
+# As the manual has it.
+both sysctl -qw net.ipv4.vs.sync_threshold="2 10"
 service $SVC
 lb ipvsadm-save -n | in_ns lb2 ipvsadm-restore
 lb ipvsadm --start-daemon master --mcast-interface eth0 --syncid 7
@@ -31,8 +32,7 @@ both ipvsadm -a -t $SVC -r 10.0.0.13:80 -g
 eq "moving slots: no connection breaks" "$(long_status .broken)" 0
 home=$(long_status .servers)
 pins=$(entries)
-# IPVS tells of a flow at every tenth packet, and what it tells may get lost: each speaks until all are
-# there.
+# What IPVS tells may get lost; after ten more packets of the flow it tells again.
 told() { in_ns lb2 awk 'NR > 1' /proc/net/ip_vs_conn_sync | wc -l; }
 all_told() {
 	long_status .total >/dev/null
