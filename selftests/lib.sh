@@ -58,10 +58,12 @@ complaints() { dmesg | grep -cE 'WARNING:|BUG:|Oops|RIP:|circular locking|suspic
 
 # wait_for SECONDS COMMAND...: polls until the command succeeds, more often in the beginning.
 wait_for() {
-	local begin=$SECONDS end=$((SECONDS + $1)) pause
+	local begin=$SECONDS end=$((SECONDS + $1)) last='' pause
 	shift
 	until "$@"; do
-		((SECONDS < end)) || return 1
+		[[ ! $last ]] || return 1
+		# One that takes long may have seen how it was when it began: once more.
+		((SECONDS < end)) || last=1
 		pause=0.2
 		((SECONDS - begin < 5)) || pause=1
 		sleep $pause
