@@ -17,7 +17,8 @@ use super::{
 use core::mem::MaybeUninit;
 use kernel::{
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    types::Opaque, //
 };
 
 /// What becomes of a packet.
@@ -92,15 +93,31 @@ pub(crate) enum Door {
 
 const COUNT: usize = 2;
 
+/// The operations of a door. Netfilter lists hooks without a lock (`nfnl_hook_dump()`), and may look
+/// at these for a grace period after they were taken away.
+struct Ops(Opaque<[bindings::nf_hook_ops; COUNT]>);
+
+// SAFETY: They are changed by netfilter alone, under its own lock.
+unsafe impl Send for Ops {}
+// SAFETY: As above.
+unsafe impl Sync for Ops {}
+
+impl Ops {
+    fn as_ptr(&self) -> *mut bindings::nf_hook_ops {
+        self.0.get().cast()
+    }
+}
+
 /// A door of one namespace; dropping it takes it away. Packets in flight may still be there for a
 /// grace period.
 ///
 /// # Invariants
 ///
-/// The `ops` are registered in `net`, and `doors` is a reference from [`RcuArc::into_raw`].
+/// The `ops` are registered in `net`, unless that is null, and `doors` is a reference from
+/// [`RcuArc::into_raw`].
 pub(crate) struct Hooks<T: Doors> {
     net: *mut bindings::net,
-    ops: KBox<[bindings::nf_hook_ops; COUNT]>,
+    ops: RcuArc<Ops>,
     doors: *mut c_void,
     kind: core::marker::PhantomData<T>,
 }
@@ -125,11 +142,13 @@ impl<T: Doors> Hooks<T> {
                 bindings::mhs_door_MHS_DOOR_EXPRESS,
             ),
         };
+        let doors = doors.into_raw();
         let op = |hook: bindings::nf_hookfn, pf: u32| bindings::nf_hook_ops {
             hook,
             pf: pf as u8,
             hooknum,
             priority,
+            priv_: doors,
             ..blank
         };
         let (v4, v6) = (bindings::NFPROTO_IPV4, bindings::NFPROTO_IPV6);
@@ -143,30 +162,24 @@ impl<T: Doors> Hooks<T> {
                 op(Some(hasten::<T, true>), v6),
             ],
         };
-        let mut ops = KBox::new(ops, GFP_KERNEL)?;
+        let ops = RcuArc::new(Ops(Opaque::new(ops)), GFP_KERNEL).inspect_err(|_| {
+            // SAFETY: The reference is ours, and nobody has seen it.
+            drop(unsafe { RcuArc::<T>::from_raw(doors) });
+        })?;
+        // INVARIANT: Not registered yet, and `net` is null.
         let mut hooks = Self {
-            net: netns.net(),
-            doors: doors.into_raw(),
-            ops: {
-                ops.iter_mut()
-                    .for_each(|op| op.priv_ = core::ptr::null_mut());
-                ops
-            },
+            net: core::ptr::null_mut(),
+            ops,
+            doors,
             kind: core::marker::PhantomData,
         };
-        for op in hooks.ops.iter_mut() {
-            op.priv_ = hooks.doors;
-        }
         // SAFETY: The namespace exists, since it has a service, and the operations stay where they
-        // are until they are unregistered.
-        let result = to_result(unsafe {
-            bindings::nf_register_net_hooks(hooks.net, hooks.ops.as_ptr(), COUNT as u32)
-        });
-        if let Err(error) = result {
-            hooks.net = core::ptr::null_mut();
-            return Err(error);
-        }
+        // are for a grace period after they are unregistered.
+        to_result(unsafe {
+            bindings::nf_register_net_hooks(netns.net(), hooks.ops.as_ptr(), COUNT as u32)
+        })?;
         // INVARIANT: Registered.
+        hooks.net = netns.net();
         Ok(hooks)
     }
 }
