@@ -10,6 +10,7 @@
 . "$(dirname "$0")/../lib.sh"
 setup
 T=${T:-90}
+tunnel_ends
 lb ipvsadm --set "$T" "$T" 600
 
 # The entries of another service fill the table.
@@ -51,6 +52,22 @@ eq "full, another deleted: no live connection of the others breaks" \
 	"[0,$(jq -r '"\(.rs1),\(.rs3),\(.rs4)"' <<<"$home")]"
 echo "# $(long_status '.broken_on.rs2 // 0') of $on2 connections of the deleted server are broken"
 eq "full: no entry was made" "$(entries)" 12
+
+# Where nothing moves all goes on without entries, whatever changes about the way to a server.
+broken=$(long_status .broken) on3=$(long_status .servers.rs3)
+lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -i
+eq "full, another by tunnel now: no connection breaks" \
+	"$(long_status .broken) $(long_status .servers.rs3)" "$broken $on3"
+lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -g
+eq "full, and back: no connection breaks" "$(long_status .broken) $(long_status .servers.rs3)" "$broken $on3"
+ip -n lb addr add 10.0.0.101/32 dev eth0
+ip -n rs4 addr add 10.0.0.101/32 dev lo
+lb ipvsadm -A -t 10.0.0.101:80 -s $SCHED
+lb ipvsadm -a -t 10.0.0.101:80 -r 10.0.0.14:80 -g
+settle
+eq "full, a new service: every connection is answered" "$(short 20 --first 2000 --vip 10.0.0.101 | jq .answered)" 20
+lb ipvsadm -D -t 10.0.0.101:80
+eq "full, all that: no entry was made" "$(entries)" 12
 
 # There is room again: what lives gets its entry, what is new goes by the new table.
 broken=$(long_status .broken)

@@ -3,7 +3,8 @@
 #
 # A service that mixes direct-routing and masquerading servers: connections to
 # the former have no entry, those to the latter have, and each kind survives that
-# servers come and go. Fails when masqueraded flows are sent without an entry.
+# servers come and go. Fails when masqueraded flows are sent without an entry, or
+# when packets that are routed directly go by a route that was found for others.
 
 . "$(dirname "$0")/../lib.sh"
 setup
@@ -45,4 +46,35 @@ on2=$(long_status .servers.rs2)
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
 eq "another method and back: no connection breaks" "$(long_status .broken) $(long_status .servers.rs2)" "0 $on2"
+stop_long
+
+# Server 2 has flows of both kinds, since those of before go on. IPVS keeps one route for them, found
+# for whoever comes first; whenever routes change it finds another.
+ip -n rs2 route add 10.1.0.0/16 via 10.0.0.2 table 7
+ip -n rs2 rule add from $VIP lookup 7
+ip -n rs2 route replace 10.1.0.0/16 via 10.0.0.1
+# on_routes FIRST: how many of 5 times 8 new connections are answered, each after a change of routes.
+on_routes() {
+	local n answered=0
+	for n in 1 2 3 4 5; do
+		ip -n lb route add blackhole 192.0.2.$n
+		sleep 0.3
+		answered=$((answered + $(short 8 --first $(($1 + 8 * n)) --timeout 4 | jq .answered)))
+	done
+	ip -n lb route flush type blackhole
+	echo $answered
+}
+lb ipvsadm -C
+lb ipvsadm -A -t $SVC -s $SCHED
+lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -m
+settle
+start_long 20 --first 2000 --pause 0.02
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
+eq "masqueraded before, routed directly now: new connections are answered" "$(on_routes 3000)" 40
+eq "masqueraded before: those connections go on" "$(long_status .broken)" 0
+stop_long
+start_long 20 --first 4000
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
+eq "routed directly before, masqueraded now: new connections are answered" "$(on_routes 5000)" 40
+eq "routed directly before: those connections go on" "$(long_status .broken)" 0
 stop_long

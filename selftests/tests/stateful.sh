@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # What needs entries has them, as under any scheduler: persistence, masquerading,
-# the conntrack setting. Fails when the door takes packets that are not its own.
+# the conntrack setting. Fails when the door takes packets that are not its own, or
+# when what was set goes on for those that have none again.
 
 . "$(dirname "$0")/../lib.sh"
 setup
@@ -36,7 +37,22 @@ service $SVC
 if lb sysctl -qw net.ipv4.vs.conntrack=1 2>/dev/null; then
 	eq "conntrack: works" "$(short 10 --first 300 | jq .answered)" 10
 	eq "conntrack: has entries" "$(entries_from 300 10)" 10
+	# A server that is reached in another way now; then nothing is tracked again. Something has to ask
+	# for it here, or nothing ever would be.
+	modprobe -q nft_ct
+	lb nft add table ip watch
+	lb nft add chain ip watch input '{ type filter hook input priority 0; }'
+	lb nft add rule ip watch input ct state new counter
+	lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -i
+	lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g
 	lb sysctl -qw net.ipv4.vs.conntrack=0
+	settle
+	tracked() { lb sysctl -n net.netfilter.nf_conntrack_count; }
+	before=$(tracked)
+	result=$(short 80 --first 500)
+	eq "conntrack off: works" "$(jq -c '[.answered, (.servers | length)]' <<<"$result")" "[80,4]"
+	between "conntrack off: nothing new is tracked" "$(tracked)" 0 "$before"
+	lb nft delete table ip watch
 fi
 
 # No usable server: refused, not forwarded.

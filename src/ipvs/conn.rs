@@ -72,8 +72,8 @@ impl<'a> Found<'a> {
 
     /// How its packets get to the server.
     pub(crate) fn method(&self) -> Method {
-        // SAFETY: The entry is valid; its flags are one word.
-        Method::from_flags(unsafe { (&raw const (*self.conn.as_ptr()).flags).read_volatile() })
+        // SAFETY: The entry is valid.
+        unsafe { Method::of(self.conn.as_ptr()) }
     }
 
     /// Sends a packet by the entry, as IPVS would if no backup listens, or another way. It comes
@@ -193,7 +193,12 @@ unsafe fn transmit<'a>(
         }
         let verdict = match way {
             Some(way) => way.send(skb, header),
-            None => Verdict::from_raw(xmit(skb.into_raw(), conn, pp, &mut header.0) as u32),
+            None => {
+                if Method::of(conn) == Method::Direct {
+                    dest.check_route();
+                }
+                Verdict::from_raw(xmit(skb.into_raw(), conn, pp, &mut header.0) as u32)
+            }
         };
         bindings::mhs_conn_count_packet(conn);
         bindings::ip_vs_conn_put(conn);

@@ -2,9 +2,10 @@
 
 //! Transmission to a server without a connection entry.
 //!
-//! IPVS's transmitters are not exported, but an entry knows the one for its server. So an entry is
-//! made once, never hashed, and what a transmitter reads of it is copied into an object that serves
-//! every packet. Transmitters for direct routing and tunnels only read it.
+//! IPVS's transmitters are not exported, but an entry knows the one for its server. So an entry of
+//! each kind is made once, never hashed, to learn its transmitter. That gets an image of an entry, one
+//! for all packets of a server, with what it reads of it. Transmitters for direct routing and tunnels
+//! only read it.
 
 use super::{
     bindings,
@@ -26,10 +27,99 @@ use core::{
     ptr,
     sync::atomic::{
         AtomicBool,
+        AtomicPtr,
         Ordering, //
     },
 };
 use kernel::types::Opaque;
+
+/// The transmitters that are known: by the families of client and server, and the method. What is
+/// not known yet is null. They are of IPVS, which stays for as long as this module does.
+static TRANSMITTERS: [AtomicPtr<()>; 8] = [const { AtomicPtr::new(ptr::null_mut()) }; 8];
+
+/// What a transmitter is for: families as IPVS has them, and the flag of the method.
+#[derive(Clone, Copy)]
+struct Kind {
+    af: u16,
+    daf: u16,
+    method: u32,
+}
+
+impl Kind {
+    fn all() -> impl Iterator<Item = (Self, &'static AtomicPtr<()>)> {
+        let families = [bindings::AF_INET as u16, bindings::AF_INET6 as u16];
+        let methods = [bindings::IP_VS_CONN_F_DROUTE, bindings::IP_VS_CONN_F_TUNNEL];
+        let kinds = families.into_iter().flat_map(move |af| {
+            families.into_iter().flat_map(move |daf| {
+                methods
+                    .into_iter()
+                    .map(move |method| Self { af, daf, method })
+            })
+        });
+        kinds.zip(TRANSMITTERS.iter())
+    }
+
+    /// Its transmitter. All that are not known yet are asked for, so that none is when the table of
+    /// entries is full.
+    fn transmitter(self, svc: &Svc) -> Option<Transmitter> {
+        let mut mine = ptr::null_mut();
+        for (kind, known) in Self::all() {
+            let mut transmitter = known.load(Ordering::Relaxed);
+            if transmitter.is_null() {
+                transmitter = kind.ask(svc).map_or(ptr::null_mut(), |it| it as *mut ());
+                known.store(transmitter, Ordering::Relaxed);
+            }
+            if (kind.af, kind.daf, kind.method) == (self.af, self.daf, self.method) {
+                mine = transmitter;
+            }
+        }
+        // SAFETY: Not null, it was a transmitter before.
+        (!mine.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), Transmitter>(mine) })
+    }
+
+    /// Makes an entry without a server for it, and looks.
+    fn ask(self, svc: &Svc) -> Option<Transmitter> {
+        let nobody = skb::to_raw(&crate::pure::hash::Addr::V6([0; 16]));
+        let param = bindings::ip_vs_conn_param {
+            ipvs: svc.netns().as_ptr(),
+            caddr: &nobody,
+            vaddr: &nobody,
+            cport: 0,
+            vport: 0,
+            protocol: bindings::IPPROTO_TCP as u16,
+            af: self.af,
+            pe: ptr::null(),
+            pe_data: ptr::null_mut(),
+            pe_data_len: 0,
+        };
+        // SAFETY: Entries belong to softirqs: with those off and `param` valid, an entry is made, read
+        // while it is ours alone, and given back. One for one packet is never hashed, so nobody else
+        // sees it.
+        unsafe {
+            bindings::mhs_local_bh_disable();
+            let probe = bindings::ip_vs_conn_new(
+                &param,
+                i32::from(self.daf),
+                &nobody,
+                0,
+                bindings::IP_VS_CONN_F_ONE_PACKET | self.method,
+                ptr::null_mut(),
+                0,
+            );
+            let transmitter = probe.as_ref().and_then(|probe| probe.packet_xmit);
+            if !probe.is_null() {
+                bindings::ip_vs_conn_put(probe);
+            }
+            bindings::mhs_local_bh_enable();
+            transmitter
+        }
+    }
+}
+
+/// A family in the type that entries have for it, which is another one in other kernels.
+fn family<T: TryFrom<u16>>(af: u16) -> Option<T> {
+    T::try_from(af).ok()
+}
 
 /// The way to a server, and a reference to it.
 ///
@@ -57,12 +147,11 @@ unsafe impl Sync for Express {}
 impl Express {
     /// Takes a reference to `dest` and, if packets may get there without an entry, finds the way.
     ///
-    /// If there is no memory for an entry, or no room in the table of entries, the way stays closed
-    /// and [`Express::should_open`] says so.
+    /// If its transmitter is not known yet, and there is no memory for an entry or no room in the
+    /// table of entries, the way stays closed and [`Express::should_open`] says so.
     pub(crate) fn new(svc: &Svc, dest: &Dest) -> Self {
         let method = dest.method();
-        let conn = method.is_stateless().then(|| Self::image(svc, dest));
-        let conn = conn.flatten().unwrap_or_else(Self::blank);
+        let conn = Self::image(svc, dest, method).unwrap_or_else(Self::blank);
         // SAFETY: `dest` is valid, so it has a reference to be added to.
         unsafe { bindings::mhs_dest_hold(dest.as_ptr()) };
         // INVARIANT: The reference was just taken; `conn` as made above.
@@ -80,67 +169,45 @@ impl Express {
         unsafe { MaybeUninit::zeroed().assume_init() }
     }
 
-    fn image(svc: &Svc, dest: &Dest) -> Option<bindings::ip_vs_conn> {
-        let client = skb::to_raw(&crate::pure::hash::Addr::V6([0; 16]));
-        let param = bindings::ip_vs_conn_param {
-            ipvs: svc.netns().as_ptr(),
-            caddr: &client,
-            // SAFETY: The service is valid.
-            vaddr: unsafe { &raw const (*svc.as_ptr()).addr },
-            cport: 0,
-            // SAFETY: As above.
-            vport: unsafe { (*svc.as_ptr()).port },
+    /// What a transmitter reads of an entry. Not that its packets are to be tracked
+    /// (`IP_VS_CONN_F_NFCT`): whoever wants that has entries.
+    fn image(svc: &Svc, dest: &Dest, method: Method) -> Option<bindings::ip_vs_conn> {
+        let (svc_raw, raw) = (svc.as_ptr(), dest.as_ptr());
+        let flags = method.flag()?;
+        // SAFETY: Both are valid; families, addresses and ports never change.
+        let (af, daf, vaddr, daddr, vport, dport) = unsafe {
+            (
+                (*svc_raw).af,
+                (*raw).af,
+                (*svc_raw).addr,
+                (*raw).addr,
+                (*svc_raw).port,
+                (*raw).port,
+            )
+        };
+        let kind = Kind {
+            af,
+            daf,
+            method: flags,
+        };
+        Some(bindings::ip_vs_conn {
+            af: family(af)?,
+            daf: family(daf)?,
+            dport: if dport == 0 { vport } else { dport },
+            dest: raw,
+            flags,
+            vaddr,
+            daddr,
+            vport,
             // A service by mark has none, and transmitters ask for none.
             protocol: match svc.protocol() {
                 0 => bindings::IPPROTO_TCP as u16,
                 protocol => protocol,
             },
-            // SAFETY: As above.
-            af: unsafe { (*svc.as_ptr()).af },
-            pe: ptr::null(),
-            pe_data: ptr::null_mut(),
-            pe_data_len: 0,
-        };
-        // SAFETY: Entries belong to softirqs: with those off, `param` and `dest` valid, an entry
-        // is made, read while it is ours alone, and given back. One for one packet is never
-        // hashed, so nobody else sees it.
-        unsafe {
-            let raw = dest.as_ptr();
-            let port = if (*raw).port == 0 {
-                param.vport
-            } else {
-                (*raw).port
-            };
-            bindings::mhs_local_bh_disable();
-            let probe = bindings::ip_vs_conn_new(
-                &param,
-                i32::from((*raw).af),
-                &(*raw).addr,
-                port,
-                bindings::IP_VS_CONN_F_ONE_PACKET,
-                raw,
-                0,
-            );
-            let image = probe.as_ref().map(|probe| bindings::ip_vs_conn {
-                af: probe.af,
-                daf: probe.daf,
-                dport: probe.dport,
-                dest: probe.dest,
-                flags: probe.flags,
-                vaddr: probe.vaddr,
-                daddr: probe.daddr,
-                vport: probe.vport,
-                protocol: probe.protocol,
-                ipvs: probe.ipvs,
-                packet_xmit: probe.packet_xmit,
-                ..Self::blank()
-            });
-            if !probe.is_null() {
-                bindings::ip_vs_conn_put(probe);
-            }
-            bindings::mhs_local_bh_enable();
-            image
-        }
+            ipvs: svc.netns().as_ptr(),
+            packet_xmit: Some(kind.transmitter(svc)?),
+            ..Self::blank()
+        })
     }
 
     /// Gives the reference back. Afterwards packets cannot be sent this way any more.
@@ -174,6 +241,11 @@ impl Express {
         ptr::eq(self.dest, dest.as_ptr())
     }
 
+    /// Whether it leads to the same server as another.
+    pub(crate) fn leads_where(&self, other: &Self) -> bool {
+        ptr::eq(self.dest, other.dest)
+    }
+
     /// Whether packets may be sent without an entry.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
@@ -188,8 +260,9 @@ impl Express {
         let xmit = unsafe { (*self.conn.get()).packet_xmit }?;
         let dest = self.dest(rcu)?;
         let conn = &self.conn;
+        let asks = (self.method == Method::Direct).then_some(dest);
         // INVARIANT: They belong together; the server is valid, as was just seen.
-        Some((Way { xmit, conn }, dest))
+        Some((Way { xmit, conn, asks }, dest))
     }
 
     /// The server, if packets may be sent to its next hop at once.
@@ -210,6 +283,8 @@ impl Express {
 pub(crate) struct Way<'a> {
     xmit: Transmitter,
     conn: &'a Opaque<bindings::ip_vs_conn>,
+    /// The server, if it is itself to be asked for, not an address of a packet.
+    asks: Option<&'a Dest>,
 }
 
 /// `packet_xmit` of an entry.
@@ -224,6 +299,9 @@ impl Way<'_> {
     /// Sends a packet.
     #[inline]
     pub(crate) fn send(self, skb: Skb<'_>, mut header: IpHeader) -> Verdict {
+        if let Some(dest) = self.asks {
+            dest.check_route();
+        }
         // SAFETY: The packet is ours to give away; by the type invariants `conn` is an image of an
         // entry, which this kind of transmitter only reads, and its server is valid; the protocol
         // is not looked at.

@@ -3,6 +3,7 @@
  * Express mode: from the device that a packet came in by straight to the next
  * hop of its server, through the route that IPVS has cached for it (compare
  * __ip_vs_get_out_rt() and ip_vs_dr_xmit()) and the neighbour's cached header.
+ * At the end, in any mode: whether direct routing may use that route.
  */
 #include <linux/inetdevice.h>
 #include <net/addrconf.h>
@@ -151,4 +152,58 @@ bool mhs_forward(struct sk_buff *skb, const struct ip_vs_dest *dest,
 	skb_dst_set_noref(skb, dst);
 	neigh_output(neigh, skb, false);
 	return true;
+}
+
+static void mhs_dest_dst_free(struct rcu_head *head)
+{
+	struct ip_vs_dest_dst *way = container_of(head, struct ip_vs_dest_dst,
+						  rcu_head);
+
+	dst_release(way->dst_cache);
+	kfree(way);
+}
+
+/* Compare __ip_vs_dst_cache_reset(), which is not exported. */
+static void mhs_dest_forget_route(struct ip_vs_dest *dest,
+				  const struct ip_vs_dest_dst *way)
+{
+	struct ip_vs_dest_dst *old;
+
+	spin_lock_bh(&dest->dst_lock);
+	old = rcu_dereference_protected(dest->dest_dst,
+					lockdep_is_held(&dest->dst_lock));
+	if (old == way) {
+		RCU_INIT_POINTER(dest->dest_dst, NULL);
+		call_rcu(&old->rcu_head, mhs_dest_dst_free);
+	}
+	spin_unlock_bh(&dest->dst_lock);
+}
+
+/* Whether a route says whom to ask for, whatever the packet's address. */
+static bool mhs_knows_next_hop(const struct dst_entry *dst, u16 af)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	if (af == AF_INET6)
+		return dst_rt6_info(dst)->rt6i_flags &
+			       (RTF_GATEWAY | RTF_CACHE | RTF_LOCAL) ||
+		       dst_dev_rcu(dst)->flags & IFF_LOOPBACK;
+#endif
+	return dst_rtable(dst)->rt_gw_family ||
+	       dst_rtable(dst)->rt_flags &
+		       (RTCF_LOCAL | RTCF_BROADCAST | RTCF_MULTICAST);
+}
+
+/*
+ * Before direct routing. All entries of a server share one route, which is made
+ * for whatever packet comes first. That of a tunnel, or of one that gets another
+ * address, need not say who the next hop is (IP_VS_RT_MODE_KNOWN_NH): by it, a
+ * neighbour would be asked for the virtual address, and not answer. When the
+ * method of a server changes, packets of before and after come side by side.
+ */
+void mhs_dest_check_route(struct ip_vs_dest *dest)
+{
+	const struct ip_vs_dest_dst *way = rcu_dereference(dest->dest_dst);
+
+	if (unlikely(way && !mhs_knows_next_hop(way->dst_cache, dest->af)))
+		mhs_dest_forget_route(dest, way);
 }

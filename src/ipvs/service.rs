@@ -263,7 +263,27 @@ impl Method {
         matches!(self, Self::Direct | Self::Tunnel)
     }
 
-    pub(super) fn from_flags(flags: u32) -> Self {
+    /// That of an entry.
+    ///
+    /// # Safety
+    ///
+    /// `conn` must be valid.
+    #[inline]
+    pub(super) unsafe fn of(conn: *const bindings::ip_vs_conn) -> Self {
+        // SAFETY: The entry is valid; its flags are one word.
+        Self::from_flags(unsafe { (&raw const (*conn).flags).read_volatile() })
+    }
+
+    /// The flag of entries for it, if packets can be sent without one.
+    pub(super) fn flag(self) -> Option<u32> {
+        match self {
+            Self::Direct => Some(bindings::IP_VS_CONN_F_DROUTE),
+            Self::Tunnel => Some(bindings::IP_VS_CONN_F_TUNNEL),
+            Self::Masquerade | Self::Other => None,
+        }
+    }
+
+    fn from_flags(flags: u32) -> Self {
         match flags & bindings::IP_VS_CONN_F_FWD_MASK {
             bindings::IP_VS_CONN_F_DROUTE => Self::Direct,
             bindings::IP_VS_CONN_F_TUNNEL => Self::Tunnel,
@@ -344,6 +364,14 @@ impl Dest {
     /// Whether a new flow may go to it.
     pub(crate) fn takes_new(&self) -> bool {
         self.is_live() && !self.is_overloaded()
+    }
+
+    /// Before a packet goes there by direct routing: forgets a route that was found for other
+    /// methods, and by which it would not arrive.
+    #[inline]
+    pub(super) fn check_route(&self) {
+        // SAFETY: `self` is valid.
+        unsafe { bindings::mhs_dest_check_route(self.as_ptr()) };
     }
 
     /// Sends a packet that comes straight from a device to this server's next hop, by the route that
