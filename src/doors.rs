@@ -14,6 +14,7 @@ use crate::{
             self,
             Found, //
         },
+        express::Way,
         hook::{
             Doors,
             Verdict, //
@@ -164,12 +165,24 @@ impl<'a> Arrival<'a> {
         refused: impl Fn(&Dest) -> bool,
     ) -> Verdict {
         let Some((way, dest)) = server.express.way(self.rcu) else {
-            return Verdict::ACCEPT;
+            return self.no_way(skb, server);
         };
         let begins = self.is_new() || self.is_one_packet();
         if begins && refused(dest) {
             return Verdict::ACCEPT;
         }
+        self.send_by(skb, server, way, dest, begins)
+    }
+
+    #[inline(always)]
+    fn send_by(
+        &self,
+        skb: Skb<'_>,
+        server: &Server,
+        way: Way<'_>,
+        dest: &Dest,
+        begins: bool,
+    ) -> Verdict {
         let stats = &self.service.stats;
         stats.forwarded(self.svc, dest, &server.traffic, skb.bytes(), begins);
         if self.flow.kind == Kind::Error {
@@ -177,6 +190,24 @@ impl<'a> Arrival<'a> {
         }
         let header = IpHeader::without_addrs(&self.flow);
         way.send(skb, header)
+    }
+
+    /// There is no way to a server: not without an entry, or not any more, since it is reached in
+    /// another way now, or not yet, for want of memory. IPVS answers what has no entry with a reset;
+    /// what the client does not see answered it sends again.
+    #[cold]
+    #[inline(never)]
+    fn no_way(&self, skb: Skb<'_>, server: &Server) -> Verdict {
+        let begins = self.is_new() || self.is_one_packet();
+        if begins || !server.express.method().is_stateless() {
+            return Verdict::ACCEPT;
+        }
+        let servers = self.service.servers(self.rcu);
+        let now = servers.and_then(|servers| servers.instead_of(server));
+        match now.and_then(|server| Some((server, server.express.way(self.rcu)?))) {
+            Some((server, (way, dest))) => self.send_by(skb, server, way, dest, begins),
+            None => Verdict::DROP,
+        }
     }
 
     /// By the new table, in which case IPVS decides about a server that is overloaded.
@@ -323,6 +354,9 @@ impl<'a> Arrival<'a> {
             dest.is_some_and(|dest| dest.is_live())
         };
         let lives = old.filter(|server| !server.is_gone());
+        // Without an entry the first packet of a flow must go where the next ones will. That is the
+        // old server, unless it was deleted: it gets nothing new, and so nothing else either.
+        let stays = || lives.or(new.filter(takes_new));
         let stats = &self.service.stats;
         let server = if self.needs_none() {
             old
@@ -333,10 +367,7 @@ impl<'a> Arrival<'a> {
             }
             lives.or(new.filter(takes_new))
         } else if full {
-            // Without an entry the first packet of a flow must go where the next ones will. That is
-            // the old server, unless it was deleted: it gets nothing new, and so nothing else
-            // either.
-            lives.or(new.filter(takes_new))
+            stays()
         } else if self.is_new() {
             // IPVS drops some of these, if it is asked to.
             new.filter(|server| takes_new(server) && !self.settings.drops())
@@ -371,7 +402,11 @@ impl<'a> Arrival<'a> {
             }
             Err(skb) => {
                 stats.count(Count::Full);
-                self.send(skb, server)
+                let server = match self.is_udp() {
+                    true => Some(server),
+                    false => stays().filter(|server| server.express.method().is_stateless()),
+                };
+                server.map_or(Verdict::ACCEPT, |server| self.send(skb, server))
             }
         }
     }

@@ -4,8 +4,9 @@
 # Every allocation of every command fails, one at a time (faults.py), and then any
 # of them at random, those of work that is done later and of packets too. Fails when
 # a command says something else than what then is, when a server that was deleted or
-# drained has a slot of the new table at any time, or when the table never becomes
-# that of a service for which nothing failed.
+# drained has a slot of the new table at any time, when the table never becomes that
+# of a service for which nothing failed, or when a connection breaks for want of an
+# entry.
 
 . "$(dirname "$0")/../lib.sh"
 had=$(complaints)
@@ -65,6 +66,27 @@ result=$(faults starved 3 2>&1 | tail -n 1)
 echo "# $result"
 eq "no memory for 3 s: a table is tried for again four times a second, and made in the end" \
 	"$(jq -c .amiss <<<"$result")" "[]"
+
+# No memory for an entry while slots move: the packets of a new connection go where they all can.
+# Those of that size have one cache, and packets none of it.
+cache=$(realpath /sys/kernel/slab/ip_vs_conn)
+service $SVC
+before=$(short 60 --first 100 --clients | jq -cS .clients)
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
+settle
+echo 1 >"$cache/failslab"
+echo Y >$slab/cache-filter
+echo N >$slab/task-filter
+echo -1 >$slab/times
+echo 100 >$slab/probability
+result=$(short 60 --first 100 --clients --timeout 5 | jq -cS .)
+echo 0 >$slab/probability
+echo N >$slab/cache-filter
+echo 0 >"$cache/failslab"
+eq "no memory for entries: every new connection is answered" "$(jq .answered <<<"$result")" 60
+ok "no memory for entries: by the old table" test "$(jq -cS .clients <<<"$result")" = "$before"
+eq "no memory for entries: there are none" "$(entries)" 0
+lb ipvsadm -C
 
 # Anything at any time while servers come, change and go under traffic, with a session timeout of 5 s,
 # so that slots are merged all the time.

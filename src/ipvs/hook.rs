@@ -29,6 +29,9 @@ impl Verdict {
     /// It goes on its way through the stack.
     pub(crate) const ACCEPT: Self = Self(bindings::NF_ACCEPT);
 
+    /// It ends here.
+    pub(crate) const DROP: Self = Self(bindings::NF_DROP);
+
     /// It was taken.
     pub(crate) const STOLEN: Self = Self(bindings::NF_STOLEN);
 

@@ -93,6 +93,15 @@ impl Servers {
             .find(|server| !server.is_gone() && server.express.leads_to(dest))
     }
 
+    /// The server that `before` is, reached in another way now.
+    pub(crate) fn instead_of(&self, before: &Server) -> Option<&Server> {
+        self.0
+            .iter()
+            .flatten()
+            .map(|server| &**server)
+            .find(|server| server.express.is_open() && server.express.leads_where(&before.express))
+    }
+
     /// The server that is `dest`, deleted but still served.
     pub(crate) fn gone(&self, dest: &Dest) -> Option<&Server> {
         self.0
