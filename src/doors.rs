@@ -164,25 +164,17 @@ impl<'a> Arrival<'a> {
         server: &Server,
         refused: impl Fn(&Dest) -> bool,
     ) -> Verdict {
-        let Some((way, dest)) = server.express.way(self.rcu) else {
-            return self.no_way(skb, server);
-        };
         let begins = self.is_new() || self.is_one_packet();
+        let (server, way, dest) = match server.express.way(self.rcu) {
+            Some((way, dest)) => (server, way, dest),
+            None => match no_way(self.service, server, begins, self.rcu) {
+                Ok(found) => found,
+                Err(verdict) => return verdict,
+            },
+        };
         if begins && refused(dest) {
             return Verdict::ACCEPT;
         }
-        self.send_by(skb, server, way, dest, begins)
-    }
-
-    #[inline(always)]
-    fn send_by(
-        &self,
-        skb: Skb<'_>,
-        server: &Server,
-        way: Way<'_>,
-        dest: &Dest,
-        begins: bool,
-    ) -> Verdict {
         let stats = &self.service.stats;
         stats.forwarded(self.svc, dest, &server.traffic, skb.bytes(), begins);
         if self.flow.kind == Kind::Error {
@@ -190,24 +182,6 @@ impl<'a> Arrival<'a> {
         }
         let header = IpHeader::without_addrs(&self.flow);
         way.send(skb, header)
-    }
-
-    /// There is no way to a server: not without an entry, or not any more, since it is reached in
-    /// another way now, or not yet, for want of memory. IPVS answers what has no entry with a reset;
-    /// what the client does not see answered it sends again.
-    #[cold]
-    #[inline(never)]
-    fn no_way(&self, skb: Skb<'_>, server: &Server) -> Verdict {
-        let begins = self.is_new() || self.is_one_packet();
-        if begins || !server.express.method().is_stateless() {
-            return Verdict::ACCEPT;
-        }
-        let servers = self.service.servers(self.rcu);
-        let now = servers.and_then(|servers| servers.instead_of(server));
-        match now.and_then(|server| Some((server, server.express.way(self.rcu)?))) {
-            Some((server, (way, dest))) => self.send_by(skb, server, way, dest, begins),
-            None => Verdict::DROP,
-        }
     }
 
     /// By the new table, in which case IPVS decides about a server that is overloaded.
@@ -410,6 +384,27 @@ impl<'a> Arrival<'a> {
             }
         }
     }
+}
+
+/// There is no way to a server: not without an entry; or not any more, since it is reached in another
+/// way now, which is returned; or not yet, for want of memory. IPVS answers what has no entry with a
+/// reset. What the client does not see answered it sends again.
+#[cold]
+#[inline(never)]
+fn no_way<'a>(
+    service: &'a Service,
+    server: &Server,
+    begins: bool,
+    rcu: Reader<'a>,
+) -> Result<(&'a Server, Way<'a>, &'a Dest), Verdict> {
+    if begins || !server.express.method().is_stateless() {
+        return Err(Verdict::ACCEPT);
+    }
+    let servers = service.servers(rcu);
+    let now = servers.and_then(|servers| servers.instead_of(server));
+    let way = now.and_then(|now| Some((now, now.express.way(rcu)?)));
+    way.map(|(now, (way, dest))| (now, way, dest))
+        .ok_or(Verdict::DROP)
 }
 
 /// Takes a router's word that packets in a tunnel are too large. IPVS does so where it finds an

@@ -260,9 +260,8 @@ impl Express {
         let xmit = unsafe { (*self.conn.get()).packet_xmit }?;
         let dest = self.dest(rcu)?;
         let conn = &self.conn;
-        let asks = (self.method == Method::Direct).then_some(dest);
         // INVARIANT: They belong together; the server is valid, as was just seen.
-        Some((Way { xmit, conn, asks }, dest))
+        Some((Way { xmit, conn }, dest))
     }
 
     /// The server, if packets may be sent to its next hop at once.
@@ -283,8 +282,6 @@ impl Express {
 pub(crate) struct Way<'a> {
     xmit: Transmitter,
     conn: &'a Opaque<bindings::ip_vs_conn>,
-    /// The server, if it is itself to be asked for, not an address of a packet.
-    asks: Option<&'a Dest>,
 }
 
 /// `packet_xmit` of an entry.
@@ -299,8 +296,11 @@ impl Way<'_> {
     /// Sends a packet.
     #[inline]
     pub(crate) fn send(self, skb: Skb<'_>, mut header: IpHeader) -> Verdict {
-        if let Some(dest) = self.asks {
-            dest.check_route();
+        // SAFETY: By the type invariants `conn` is an image, and its server valid.
+        unsafe {
+            if Method::of(self.conn.get()) == Method::Direct {
+                Dest::from_raw((*self.conn.get()).dest).check_route();
+            }
         }
         // SAFETY: The packet is ours to give away; by the type invariants `conn` is an image of an
         // entry, which this kind of transmitter only reads, and its server is valid; the protocol

@@ -197,28 +197,22 @@ static void mhs_stats_add(struct ip_vs_stats *stats, unsigned int bytes,
 }
 
 /*
- * Packets come to the doors in softirqs, which need not be kept out then, but for
- * those that a program had been asked about (NFQUEUE).
+ * The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. Packets come
+ * to the doors in softirqs, which need not be kept out then, but for those that a
+ * program had been asked about (NFQUEUE).
  */
-static bool mhs_keep_softirqs_out(void)
-{
-	if (likely(in_softirq()))
-		return false;
-	local_bh_disable();
-	return true;
-}
-
-/* The counters of ip_vs_in_stats() and ip_vs_conn_stats() in one go. */
 void mhs_stats_packet(struct ip_vs_dest *dest, struct ip_vs_service *svc,
 		      unsigned int bytes, bool is_new)
 {
-	bool kept_out = mhs_keep_softirqs_out();
-
+	if (unlikely(!in_softirq())) {
+		local_bh_disable();
+		mhs_stats_packet(dest, svc, bytes, is_new);
+		local_bh_enable();
+		return;
+	}
 	mhs_stats_add(&dest->stats, bytes, is_new);
 	mhs_stats_add(&svc->stats, bytes, is_new);
 	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
-	if (unlikely(kept_out))
-		local_bh_enable();
 }
 
 struct mhs_counters __percpu *mhs_counters_alloc(unsigned int n)
@@ -295,15 +289,18 @@ void mhs_stats_stateless(struct ip_vs_dest *dest, struct ip_vs_service *svc,
 			 struct mhs_counters __percpu *svc_counters,
 			 struct mhs_counters __percpu *dest_counters)
 {
-	bool kept_out = mhs_keep_softirqs_out();
-
+	if (unlikely(!in_softirq())) {
+		local_bh_disable();
+		mhs_stats_stateless(dest, svc, bytes, is_new, svc_counters,
+				    dest_counters);
+		local_bh_enable();
+		return;
+	}
 	mhs_stats_add(&dest->stats, bytes, is_new);
 	mhs_stats_add(&svc->stats, bytes, is_new);
 	mhs_stats_add(&svc->ipvs->tot_stats->s, bytes, is_new);
 	mhs_counters_packet(svc_counters, bytes);
 	mhs_counters_packet(dest_counters, bytes);
-	if (unlikely(kept_out))
-		local_bh_enable();
 }
 
 /* New flows that IPVS has counted on @cpu for @svc. */
