@@ -106,12 +106,6 @@ def what(message):
     return errno.errorcode.get(code, str(code)) if code else "ok"
 
 
-def what(message):
-    """How an answer ends."""
-    code = message.get("error", 0)
-    return errno.errorcode.get(code, str(code)) if code else "ok"
-
-
 NEW, SET, DEL, GET = 1, 2, 3, 4
 NEW_DEST, SET_DEST, DEL_DEST, IPVS_GET_DEST = 5, 6, 7, 8
 SET_CONFIG, ZERO, FLUSH = 12, 16, 17

@@ -55,21 +55,22 @@ sleep 3
 eq "the service is made anew: still on" "$(tool) $(goes 5000)" "express mode is on 100 0"
 
 start_long 60 --first 6000
-listed=$WORK/listed
-while sleep 0.01; do lb nft list hooks >>"$listed" 2>&1; done &
-lists=$!
 for _ in $(seq 20); do
 	tool off >/dev/null
 	sleep 0.2
 	tool on >/dev/null
 	sleep 0.2
 done
-kill $lists
-ok "the hooks were listed meanwhile" grep -q ip_vs_mhs "$listed"
 lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 3
 tool off >/dev/null
 eq "switched 40 times, and while slots move: no connection breaks" "$(long_status .broken)" 0
 stop_long
+
+modprobe -q nfnetlink_hook
+result=$(lb python3 "$HERE/hooks.py" "${HOOKS_TIME:-20}")
+echo "# $result"
+eq "switched all the time while the hooks are listed: each is done" "$(jq -c .amiss <<<"$result")" "[]"
+ok "and the hook was seen" test "$(jq .ours <<<"$result")" -gt 0
 
 setpriv() { lb setpriv --bounding-set -net_admin --inh-caps -net_admin ipvsadm-mhs express "$@" 2>/dev/null; }
 setpriv on
