@@ -18,7 +18,7 @@ lb nft -f - <<-RULES
 		}
 	}
 RULES
-ip netns exec lb python3 "$HERE/queue.py" 7 >"$WORK/queue" &
+ip netns exec lb python3 "$HERE/nfqueue.py" 7 >"$WORK/queue" &
 asked=$!
 wait_for 30 grep -q ready "$WORK/queue"
 service $SVC

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""queue.py NUMBER
+"""nfqueue.py NUMBER
 
 Accepts every packet of a netfilter queue (NFQUEUE), until it is killed. Says "ready" when it listens.
 Afterwards a packet goes on in this process's system call, not in a softirq."""
