@@ -67,7 +67,9 @@ impl Kind {
             let mut transmitter = known.load(Ordering::Relaxed);
             if transmitter.is_null() {
                 transmitter = kind.ask(svc).map_or(ptr::null_mut(), |it| it as *mut ());
-                known.store(transmitter, Ordering::Relaxed);
+                if !transmitter.is_null() {
+                    known.store(transmitter, Ordering::Relaxed);
+                }
             }
             if (kind.af, kind.daf, kind.method) == (self.af, self.daf, self.method) {
                 mine = transmitter;
