@@ -22,7 +22,7 @@ DONE = 3
 def list_hooks(listed, ours):
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     sock.bind((0, 0))
-    asked = struct.pack("!BBH", IPV4, 0, 0) + struct.pack("=HH", 8, 1) + struct.pack("!I", PRE_ROUTING)
+    asked = struct.pack("!BBH", IPV4, 0, 0) + attr(1, struct.pack("!I", PRE_ROUTING))
     message = struct.pack("=IHHII", 16 + len(asked), LIST_HOOKS, REQUEST | DUMP, 0, 0) + asked
     while True:
         sock.send(message)

@@ -9,14 +9,10 @@ import socket
 import struct
 import sys
 
+from genl import ACK, REQUEST, attr, attrs
+
 NETLINK_NETFILTER = 12
 PACKET, VERDICT, CONFIG = (3 << 8 | message for message in range(3))
-REQUEST, ACK = 1, 4
-
-
-def attribute(kind, *data):
-    content = struct.pack(*data)
-    return struct.pack("=HH", 4 + len(content), kind) + content.ljust(-len(content) % 4 + len(content), b"\0")
 
 
 def message(kind, flags, number, *attributes):
@@ -24,20 +20,13 @@ def message(kind, flags, number, *attributes):
     return struct.pack("=IHHII", 16 + len(content), kind, flags, 0, 0) + content
 
 
-def attributes(content):
-    while len(content) >= 4:
-        length, kind = struct.unpack_from("=HH", content)
-        yield kind & 0x3FFF, content[4:length]
-        content = content[(length + 3) & ~3 :]
-
-
 def main():
     number = int(sys.argv[1])
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     sock.bind((0, 0))
-    bind = attribute(1, "!BBH", 1, 0, 0)
-    no_content = attribute(2, "!IB", 0, 1)
+    bind = attr(1, struct.pack("!BBH", 1, 0, 0))
+    no_content = attr(2, struct.pack("!IB", 0, 1))
     for settings in (bind, no_content):
         sock.send(message(CONFIG, REQUEST | ACK, number, settings))
         (error,) = struct.unpack_from("=i", sock.recv(1 << 16), 16)
@@ -49,9 +38,9 @@ def main():
         while len(data) >= 16:
             length, kind = struct.unpack_from("=IH", data)
             if kind == PACKET:
-                header = dict(attributes(data[20:length]))[1]
+                header = attrs(data[20:length])[1]
                 (packet,) = struct.unpack_from("!I", header)
-                sock.send(message(VERDICT, REQUEST, number, attribute(2, "!II", 1, packet)))
+                sock.send(message(VERDICT, REQUEST, number, attr(2, struct.pack("!II", 1, packet))))
             data = data[(length + 3) & ~3 :]
 
 
