@@ -39,7 +39,8 @@ def list_hooks(listed, ours):
 
 def main():
     end = time.monotonic() + float(sys.argv[1])
-    listed, ours = (multiprocessing.Value("L", 0) for _ in range(2))
+    # Without locks: who is terminated may hold one.
+    listed, ours = (multiprocessing.Value("L", 0, lock=False) for _ in range(2))
     lister = multiprocessing.Process(target=list_hooks, args=(listed, ours), daemon=True)
     lister.start()
     family, switched, amiss = Family(), 0, []

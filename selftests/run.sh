@@ -49,6 +49,11 @@ for script in "${@:-tests/*.sh}"; do
 				ip netns pids "$ns" | xargs -r kill -9
 				ip netns del "$ns"
 			done
+			# Not the next one's fault: it may begin without the module.
+			for _ in $(seq 20); do
+				[[ -d /sys/module/ip_vs_mhs ]] || break
+				rmmod ip_vs_mhs 2>/dev/null || sleep 1
+			done
 		else
 			echo "ok $n $name: ran to its end"
 		fi
