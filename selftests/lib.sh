@@ -71,7 +71,7 @@ wait_for() {
 }
 
 # The number of connection entries.
-entries() { lb awk 'NR > 1' /proc/net/ip_vs_conn | wc -l; }
+entries() { lb awk 'END { print NR - 1 }' /proc/net/ip_vs_conn; }
 
 # entries_from FIRST N: those of N clients of load.py from number FIRST on, IPv4. Others may fade
 # meanwhile.
@@ -91,7 +91,7 @@ flows() { lb ipvsadm -Lnc | awk '/^(TCP|UDP|SCTP) / { print $4, $5 }' | sort -u;
 new_flows() { comm -13 "$1" <(flows); }
 
 setup() {
-	local n ns
+	local n servers=() lines
 	trap teardown EXIT
 	modprobe ip_vs
 	# Options for when the module comes, which IPVS loads by itself.
@@ -101,61 +101,76 @@ setup() {
 	fi
 	# An earlier test may have had the other one, and its name is in the way of sched_name=mh.
 	[[ ! -d /sys/module/ip_vs_mh ]] || wait_for 20 rmmod ip_vs_mh
-	{
-		for ns in sw client lb $(seq -f 'rs%g' "$SERVERS"); do
-			echo "netns add $ns"
-		done
-	} | ip -batch -
-	in_ns sw sysctl -qw net.ipv6.conf.all.disable_ipv6=1
-	in_ns sw ip link add br0 type bridge
-	in_ns sw ip link set br0 up
-	plug client 10.0.0.2 fd00::2
-	plug lb 10.0.0.1 fd00::1
-	ip -n client route add local 10.1.0.0/16 dev lo
-	ip -n client -6 route add local fd01::/64 dev lo
-	ip -n lb route add 10.1.0.0/16 via 10.0.0.2
-	ip -n lb -6 route add fd01::/64 via fd00::2
-	ip -n lb addr add $VIP/32 dev eth0
-	# Deprecated: not the source of what the balancer itself sends, tunnels too.
-	ip -n lb addr add $VIP6/128 dev eth0 nodad preferred_lft 0
-	for n in $(seq "$SERVERS"); do
-		add_box "$n"
-	done
+	for ((n = 1; n <= SERVERS; n++)); do servers+=("rs$n"); done
+	lines=$(printf 'netns add %s\n' sw client lb "${servers[@]}")
+	ip -batch - <<<"$lines"
+	in_ns sw sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; exec ip -batch -' <<-IP
+		link add br0 type bridge
+		link set br0 up
+	IP
+	cables client lb "${servers[@]}"
+	configure client 10.0.0.2 fd00::2 "
+		route add local 10.1.0.0/16 dev lo
+		route add local fd01::/64 dev lo"
+	# The address of IPv6 is deprecated: not the source of what the balancer itself sends, tunnels too.
+	configure lb 10.0.0.1 fd00::1 "
+		route add 10.1.0.0/16 via 10.0.0.2
+		route add fd01::/64 via fd00::2
+		addr add $VIP/32 dev eth0
+		addr add $VIP6/128 dev eth0 nodad preferred_lft 0"
+	mkdir "${servers[@]/#/$WORK/}"
+	for ((n = 1; n <= SERVERS; n++)); do start_server "$n"; done
 	wait_for 30 servers_answer
 	lb ipvsadm --set 900 120 300
 }
 
-# plug NS ADDR ADDR6: connects a namespace to the bridge.
-plug() {
-	[[ -e /run/netns/$1 ]] || ip netns add "$1"
-	in_ns "$1" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
-		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
-		net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 \
-		net.ipv6.ip_nonlocal_bind=1
-	ip link add eth0 netns "$1" type veth peer name "p-$1" netns sw
-	ip -n sw link set "p-$1" master br0 up
-	ip -n "$1" link set lo up
-	ip -n "$1" link set eth0 up
-	ip -n "$1" addr add "$2/24" dev eth0
-	ip -n "$1" addr add "$3/64" dev eth0 nodad
+# cables NS...: connects namespaces to the bridge.
+cables() {
+	local lines
+	lines=$(for ns; do echo "link add p-$ns up master br0 type veth peer name eth0 netns $ns"; done)
+	ip -n sw -batch - <<<"$lines"
 }
 
-# add_box N: a server that has the VIP where nobody can ask for it.
-add_box() {
+# configure NS ADDR ADDR6 LINES [COMMAND...]: addresses, what ip is to do there besides, and a command that
+# goes on there. As few processes as can be: they are what user-mode Linux takes long for.
+configure() {
+	local ns=$1 addr=$2 addr6=$3 lines=$4
+	shift 4
+	in_ns "$ns" sh -c '
+		cd /proc/sys/net
+		for dev in all default eth0; do
+			echo 0 >ipv4/conf/$dev/rp_filter
+			echo 0 >ipv6/conf/$dev/accept_dad
+		done
+		echo 1 >ipv4/conf/all/arp_ignore
+		echo 1 >ipv4/conf/all/arp_announce
+		echo 1 >ipv6/ip_nonlocal_bind
+		[ $# != 0 ] || exec ip -batch -
+		ip -batch - && exec "$@"' - "$@" <<-IP
+		link set lo up
+		link set eth0 up
+		addr add $addr/24 dev eth0
+		addr add $addr6/64 dev eth0 nodad
+		$lines
+	IP
+}
+
+# plug NS ADDR ADDR6: another box.
+plug() {
+	[[ -e /run/netns/$1 ]] || ip netns add "$1"
+	cables "$1"
+	configure "$1" "$2" "$3" ""
+}
+
+# start_server N: it has the VIP where nobody can ask for it: neighbours ask on eth0, and an address of lo
+# is not answered for there. It answers with its name, but where a test makes $WORK/rsN/big with that.
+start_server() {
 	local ns=rs$1
-	plug "$ns" "10.0.0.$((10 + $1))" "fd00::$((10 + $1))"
-	ip -n "$ns" addr add $VIP/32 dev lo
-	ip -n "$ns" addr add $VIP6/128 dev lo nodad
-	ip -n "$ns" route add 10.1.0.0/16 via 10.0.0.2
-	ip -n "$ns" -6 route add fd01::/64 via fd00::2
-	# Neighbours ask on eth0; an address of lo is not answered for there.
-	in_ns "$ns" sysctl -qw net.ipv6.conf.eth0.proxy_ndp=0
-	mkdir -p "$WORK/$ns"
-	cat >"$WORK/$ns/conf" <<-CONF
+	echo "
 		user root;
 		pid $WORK/$ns/pid;
 		error_log $WORK/$ns/log crit;
-		worker_processes 1;
+		master_process off;
 		events { worker_connections 4096; }
 		http {
 			access_log off;
@@ -165,18 +180,21 @@ add_box() {
 			server {
 				listen 80 backlog=1024;
 				listen [::]:80 ipv6only=on backlog=1024;
-				location / { return 200 "$ns"; }
+				location / { return 200 $ns; }
+				location /big { root $WORK/$ns; }
 			}
-		}
-	CONF
-	in_ns "$ns" nginx -c "$WORK/$ns/conf" -e "$WORK/$ns/log"
+		}" >"$WORK/$ns/conf"
+	configure "$ns" 10.0.0.$((10 + $1)) fd00::$((10 + $1)) "
+		addr add $VIP/32 dev lo
+		addr add $VIP6/128 dev lo nodad
+		route add 10.1.0.0/16 via 10.0.0.2
+		route add fd01::/64 via fd00::2" nginx -c "$WORK/$ns/conf" -e "$WORK/$ns/log"
 }
 
 servers_answer() {
-	local n
-	for n in $(seq "$SERVERS"); do
-		in_ns client curl -s -m 2 "http://10.0.0.$((10 + n))/" | grep -q "rs$n" || return 1
-	done
+	local n all=''
+	for ((n = 1; n <= SERVERS; n++)); do all+=rs$n; done
+	[[ $(in_ns client curl -s -m 2 "http://10.0.0.[11-$((10 + SERVERS))]/") == "$all" ]]
 }
 
 # service [SERVICE [FLAGS...]]: the service with all servers, direct routing.
@@ -322,14 +340,21 @@ tunnel_ends() {
 
 # no_boxes: every namespace goes, with what runs in it.
 no_boxes() {
-	local ns
+	local ns proc boxes=() lines=''
 	exec 9>&- 2>/dev/null || true
 	# The last words of jobs would only be that they were killed.
 	disown -a
-	for ns in $(ip netns list | awk '/^(sw|client|lb|rs[0-9]+|router|far|lb[0-9]|other[0-9]*)( |$)/ { print $1 }'); do
-		ip netns pids "$ns" | xargs -r kill -9 2>/dev/null
-		ip netns del "$ns"
+	for ns in /run/netns/*; do
+		[[ ${ns##*/} =~ ^(sw|client|lb|rs[0-9]+|router|far|lb[0-9]|other[0-9]*)$ ]] || continue
+		boxes+=("$ns")
+		lines+="netns del ${ns##*/}"$'\n'
 	done
+	for proc in /proc/[0-9]*; do
+		for ns in "${boxes[@]}"; do
+			[[ ! $proc/ns/net -ef $ns ]] || kill -9 "${proc##*/}" 2>/dev/null
+		done
+	done
+	[[ ! $lines ]] || ip -force -batch - <<<"$lines"
 }
 
 teardown() {

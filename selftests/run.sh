@@ -18,6 +18,15 @@ leaked() {
 	! grep . $leaks
 }
 
+# What the machine has done: seconds that it is up, and processes.
+used() {
+	local up key value
+	read -r up _ </proc/uptime
+	while read -r key value _; do
+		[[ $key != processes ]] || echo "${up%.*} $value"
+	done </proc/stat
+}
+
 echo "KTAP version 1"
 for script in "${@:-tests/*.sh}"; do
 	for file in $script; do
@@ -25,14 +34,15 @@ for script in "${@:-tests/*.sh}"; do
 		export EXPRESS=
 		if [[ $name == express:* ]]; then EXPRESS=1; fi
 		[[ -e $file ]] || file=tests/${file#express:}.sh
-		results=$n status=255
+		results=$n status=255 before=$(used)
 		echo "# $name"
 		while IFS= read -r line; do
 			case $line in
 			"ok "* | "not ok "*)
 				n=$((n + 1))
 				[[ $line == not* ]] && failed=$((failed + 1))
-				echo "$line" | sed -E "s/^(not )?ok [0-9]+ /\1ok $n $name: /"
+				text=${line#*ok }
+				echo "${line%%ok *}ok $n $name: ${text#* }"
 				;;
 			1..*) ;;
 			"# ended with "*) status=${line##* } ;;
@@ -42,7 +52,7 @@ for script in "${@:-tests/*.sh}"; do
 		results=$((n - results))
 		n=$((n + 1))
 		# A script that stopped in the middle has no results, or left namespaces behind.
-		if ((results == 0 || status > 1)) || ip netns list | grep -q .; then
+		if ((results == 0 || status > 1)) || compgen -G "/run/netns/*" >/dev/null; then
 			failed=$((failed + 1))
 			echo "not ok $n $name: ran to its end"
 			for ns in $(ip netns list | awk '{ print $1 }'); do
@@ -57,6 +67,8 @@ for script in "${@:-tests/*.sh}"; do
 		else
 			echo "ok $n $name: ran to its end"
 		fi
+		after=$(used)
+		echo "# $name took $((${after% *} - ${before% *})) s and $((${after#* } - ${before#* })) processes"
 		[[ -e $leaks ]] || continue
 		n=$((n + 1))
 		if found=$(leaked); then

@@ -414,8 +414,8 @@ class Torture:
         self.gate = threading.Condition()
         self.inside = 0
         self.outside = False
-        # When the table of entries was full last; what fails for want of memory.
-        self.full = float("-inf")
+        # When there was no room or no memory for an entry last; what fails for want of memory.
+        self.no_entry = {"room": float("-inf"), "memory": float("-inf")}
         self.failing = ""
         self.local = threading.local()
 
@@ -541,8 +541,8 @@ class Torture:
         self.counts["connections checked"] += answer["asked"]
         self.counts["connections answered"] += answer["answered"]
         never = {f"rs{n}": "is deleted" for n in gone[1:]}
-        # A full table sends new flows where those that are not new go.
-        if self.full < began:
+        # Without an entry new flows go where those that are not new do.
+        if max(self.no_entry.values()) < began:
             never |= {f"rs{n}": "is drained" for n in drained[1:]}
         for server, why in never.items():
             if number := answer["servers"].get(server):
@@ -602,13 +602,13 @@ class Torture:
             if not file.exists():
                 continue
             if key == "conn_max" and value < 1000:
-                self.full = float("inf")
+                self.no_entry["room"] = float("inf")
             try:
                 file.write_text(str(value))
             except OSError as error:
                 self.wrong(f"{key}={value}: {error}")
             if key == "conn_max" and value >= 1000:
-                self.full = time.monotonic()
+                self.no_entry["room"] = time.monotonic()
 
     def timeouts(self, _, action):
         self.ipvsadm(action.what[0])
@@ -687,10 +687,14 @@ class Torture:
         where, *probability = action.what
         if not FAILSLAB.exists():
             return
-        self.failing = ""
         (FAILSLAB / "probability").write_text("0")
+        if self.failing == "entries":
+            self.no_entry["memory"] = time.monotonic()
+        self.failing = ""
         if where == "enough":
             return
+        if where == "entries":
+            self.no_entry["memory"] = float("inf")
         for directory in CACHES.glob("*"):
             own = directory.name.startswith("kmalloc-") if where == "commands" else directory.name == "ip_vs_conn"
             # One that is merged with others has its name as a link.

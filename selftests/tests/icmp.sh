@@ -40,8 +40,6 @@ done
 in_ns router ethtool -K eth0 gro off >/dev/null
 for n in 1 2 3 4; do
 	head -c 300000 /dev/zero >"$WORK/rs$n/big"
-	sed -i "s|location / {|location /big { root $WORK/rs$n; }\n&|" "$WORK/rs$n/conf"
-	in_ns rs$n nginx -c "$WORK/rs$n/conf" -e "$WORK/rs$n/log" -s reload
 done
 
 # fetch VIP COUNT: large transfers to the far client; prints how many are complete.

@@ -127,7 +127,7 @@ eq "after all of it: it balances" "$(jq -c '[.answered, (.servers | length)]' <<
 lb ipvsadm -C
 if ((TIME >= 300)); then
 	# Those of SCTP live for 15 minutes, and there is no setting for it.
-	others() { [[ $(lb awk 'NR > 1 && $1 != "SCT"' /proc/net/ip_vs_conn | wc -l) == 0 ]]; }
+	others() { [[ $(lb awk 'NR > 1 && $1 != "SCTP"' /proc/net/ip_vs_conn | wc -l) == 0 ]]; }
 	ok "every entry fades" wait_for 300 others
 	others || lb awk 'NR > 1 { n[$1 " " $8]++ } END { for (what in n) print "# left: " n[what] " " what }' \
 		/proc/net/ip_vs_conn
