@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Compares rows with those that were accepted, and prints a line of KTAP for each.
+"""Compares rows with those that were accepted, and with what they should be at most beside each other,
+and prints a line of KTAP for each.
 
     gate.py quick FIGURES BASELINE
     gate.py accept FIGURES BASELINE
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import figures
+from goals import goals
 
 # By how many percent a row may differ.
 LIMIT = 3.0
@@ -55,11 +57,16 @@ def main():
         failed += not good
         print(f"{'ok' if good else 'not ok'} {number} {name} {now:.0f} instructions, "
               f"baseline {then:.0f}, {percent:+.1f} %")
-    print(f"1..{len(names)}")
+    missed, beside = 0, goals({"rows": figures.rows(pairs)})
+    for number, goal in enumerate(beside, len(names) + 1):
+        missed += not goal["met"]
+        print(f"{'ok' if goal['met'] else 'not ok'} {number} {goal['goal']}: {goal['measured']:.3f}, "
+              f"at most {goal['limit']:.2f}")
+    print(f"1..{len(names) + len(beside)}")
     if failed:
         print(f"# {failed} rows differ by more than {LIMIT} %: explain them "
               "(scripts/bench --profile ROW), then scripts/bench --accept")
-    return failed > 0
+    return failed + missed > 0
 
 
 sys.exit(main())

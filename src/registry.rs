@@ -187,11 +187,13 @@ impl Services {
     #[inline(always)]
     fn look<'a>(&self, key: Packed, rcu: Reader<'a>) -> Option<&'a Service> {
         let bucket = self.table.read(rcu)?.bucket(key)?.read(rcu)?;
-        bucket
-            .0
-            .iter()
-            .find(|(of, _)| *of == key)
-            .map(|(_, service)| &**service)
+        // Most have one service.
+        let (first, others) = bucket.0.split_first()?;
+        let (_, service) = match first.0 == key {
+            true => first,
+            false => others.iter().find(|(of, _)| *of == key)?,
+        };
+        Some(service)
     }
 
     /// The service of ours that a packet is for, unless IPVS prefers one that is not here because
@@ -203,17 +205,40 @@ impl Services {
         mark: u32,
         rcu: Reader<'a>,
     ) -> Option<(&'a Service, &'a Svc)> {
-        let v6 = matches!(flow.dst, Addr::V6(_));
-        let to = |port| Packed::addr(&flow.dst, flow.proto as u16, port);
+        let to = Packed::addr(&flow.dst, flow.proto as u16, flow.dport);
+        if mark == 0 {
+            if let Some(service) = self.look(to, rcu) {
+                return Some((service, service.link.get(rcu)?));
+            }
+            if self.any_port.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+        }
+        self.find_slowly(to.bits as u64, (to.bits >> 64) as u64, to.rest, mark, rcu)
+    }
+
+    /// The same where there is a mark or no service for the port, by the parts of a [`Packed`]: in
+    /// registers, and out of the way of other packets.
+    #[inline(never)]
+    fn find_slowly<'a>(
+        &self,
+        low: u64,
+        high: u64,
+        rest: u64,
+        mark: u32,
+        rcu: Reader<'a>,
+    ) -> Option<(&'a Service, &'a Svc)> {
+        let bits = u128::from(high) << 64 | u128::from(low);
+        let (to, v6) = (Packed { bits, rest }, rest >> 32 & 1 != 0);
         if mark != 0 && Self::count(&self.by_mark, v6) != 0 {
             if let Some(service) = self.look(Packed::mark(mark, v6), rcu) {
                 return Some((service, service.link.get(rcu)?));
             }
         }
-        if let Some(service) = self.look(to(flow.dport), rcu) {
+        if let Some(service) = self.look(to, rcu) {
             let svc = service.link.get(rcu)?;
             if mark != 0 && self.has_others(svc.netns(), v6, true) {
-                let other = Self::outranks(svc.netns(), to(flow.dport), mark, false, rcu);
+                let other = Self::outranks(svc.netns(), to, mark, false, rcu);
                 return (!other).then_some((service, svc));
             }
             return Some((service, svc));
@@ -221,11 +246,15 @@ impl Services {
         if self.any_port.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let service = self.look(to(0), rcu)?;
+        let any_port = Packed {
+            rest: rest & !0xffff,
+            ..to
+        };
+        let service = self.look(any_port, rcu)?;
         let svc = service.link.get(rcu)?;
         let others = mark != 0 && self.has_others(svc.netns(), v6, true)
             || self.has_others(svc.netns(), v6, false);
-        let other = others && Self::outranks(svc.netns(), to(flow.dport), mark, true, rcu);
+        let other = others && Self::outranks(svc.netns(), to, mark, true, rcu);
         (!other).then_some((service, svc))
     }
 

@@ -73,6 +73,20 @@ lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
 eq "masqueraded before, routed directly now: new connections are answered" "$(on_routes 3000)" 40
 eq "masqueraded before: those connections go on" "$(long_status .broken)" 0
 stop_long
+lb ipvsadm -C
+lb ipvsadm -A -t $SVC -s rr
+lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -m
+start_long 20 --first 6000 --pause 0.02
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
+lb ipvsadm -E -t $SVC -s $SCHED
+settle
+eq "masqueraded by another scheduler: new connections are answered" "$(on_routes 7000)" 40
+eq "masqueraded by another scheduler: those connections go on" "$(long_status .broken)" 0
+stop_long
+lb ipvsadm -C
+lb ipvsadm -A -t $SVC -s $SCHED
+lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -g
+settle
 start_long 20 --first 4000
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
 eq "routed directly before, masqueraded now: new connections are answered" "$(on_routes 5000)" 40

@@ -134,10 +134,12 @@ fn family<T: TryFrom<u16>>(af: u16) -> Option<T> {
 /// - While `held`, a reference to `dest` is ours.
 /// - `conn` is an image of an entry for `dest`, or `packet_xmit` of it is `None`. It is never
 ///   changed.
+/// - `xmit` is that, or [`check_and_send`] where it is not null.
 pub(crate) struct Express {
     dest: *mut bindings::ip_vs_dest,
     held: AtomicBool,
     method: Method,
+    xmit: AtomicPtr<()>,
     conn: Opaque<bindings::ip_vs_conn>,
 }
 
@@ -152,16 +154,33 @@ impl Express {
     /// If its transmitter is not known yet, and there is no memory for an entry or no room in the
     /// table of entries, the way stays closed and [`Express::should_open`] says so.
     pub(crate) fn new(svc: &Svc, dest: &Dest) -> Self {
-        let method = dest.method();
+        let (method, alone) = (dest.method(), dest.is_untouched());
         let conn = Self::image(svc, dest, method).unwrap_or_else(Self::blank);
+        let xmit = conn.packet_xmit.map_or(ptr::null_mut(), |it| it as *mut ());
         // SAFETY: `dest` is valid, so it has a reference to be added to.
         unsafe { bindings::mhs_dest_hold(dest.as_ptr()) };
-        // INVARIANT: The reference was just taken; `conn` as made above.
-        Self {
+        // INVARIANT: The reference was just taken; `conn` and `xmit` as made above.
+        let express = Self {
             dest: dest.as_ptr(),
             held: AtomicBool::new(true),
             method,
+            xmit: AtomicPtr::new(xmit),
             conn: Opaque::new(conn),
+        };
+        if !alone {
+            express.share();
+        }
+        express
+    }
+
+    /// Packets may go there in other ways, too. All packets to a server share the route that IPVS has
+    /// found for one, and direct routing cannot use every one. A server that nothing led to when it
+    /// became a member has no other ways until its method changes.
+    pub(crate) fn share(&self) {
+        if self.method == Method::Direct && self.is_open() {
+            // INVARIANT: `xmit` was not null.
+            self.xmit
+                .store(check_and_send as Transmitter as *mut (), Ordering::Relaxed);
         }
     }
 
@@ -258,8 +277,9 @@ impl Express {
     /// The way for a packet and the server where it ends, unless the way is closed.
     #[inline]
     pub(crate) fn way<'a>(&'a self, rcu: Reader<'a>) -> Option<(Way<'a>, &'a Dest)> {
-        // SAFETY: By the type invariants `conn` is initialised and never changed.
-        let xmit = unsafe { (*self.conn.get()).packet_xmit }?;
+        let xmit = self.xmit.load(Ordering::Relaxed);
+        // SAFETY: By the type invariants this is null or a transmitter.
+        let xmit = unsafe { core::mem::transmute::<*mut (), Option<Transmitter>>(xmit) }?;
         let dest = self.dest(rcu)?;
         let conn = &self.conn;
         // INVARIANT: They belong together; the server is valid, as was just seen.
@@ -280,7 +300,8 @@ impl Express {
 ///
 /// # Invariants
 ///
-/// `conn` is an image of an entry with this transmitter, for a server that is valid for `'a`.
+/// `conn` is an image of an entry for a server that is valid for `'a`; `xmit` is its transmitter, or
+/// [`check_and_send`].
 pub(crate) struct Way<'a> {
     xmit: Transmitter,
     conn: &'a Opaque<bindings::ip_vs_conn>,
@@ -294,16 +315,31 @@ type Transmitter = unsafe extern "C" fn(
     *mut bindings::ip_vs_iphdr,
 ) -> core::ffi::c_int;
 
+/// Direct routing to a server where packets go in other ways, too.
+///
+/// # Safety
+///
+/// As for the transmitter of `conn`, an image of an entry for a server that is valid.
+unsafe extern "C" fn check_and_send(
+    skb: *mut bindings::sk_buff,
+    conn: *mut bindings::ip_vs_conn,
+    pp: *mut bindings::ip_vs_protocol,
+    header: *mut bindings::ip_vs_iphdr,
+) -> core::ffi::c_int {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        Dest::from_raw((*conn).dest).check_route();
+        match (*conn).packet_xmit {
+            Some(xmit) => xmit(skb, conn, pp, header),
+            None => bindings::NF_DROP as core::ffi::c_int,
+        }
+    }
+}
+
 impl Way<'_> {
     /// Sends a packet.
     #[inline]
     pub(crate) fn send(self, skb: Skb<'_>, mut header: IpHeader) -> Verdict {
-        // SAFETY: By the type invariants `conn` is an image, and its server valid.
-        unsafe {
-            if Method::of(self.conn.get()) == Method::Direct {
-                Dest::from_raw((*self.conn.get()).dest).check_route();
-            }
-        }
         // SAFETY: The packet is ours to give away; by the type invariants `conn` is an image of an
         // entry, which this kind of transmitter only reads, and its server is valid; the protocol
         // is not looked at.

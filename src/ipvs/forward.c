@@ -207,3 +207,13 @@ void mhs_dest_check_route(struct ip_vs_dest *dest)
 	if (unlikely(way && !mhs_knows_next_hop(way->dst_cache, dest->af)))
 		mhs_dest_forget_route(dest, way);
 }
+
+/*
+ * No route to @dest, and no reference to it but that of its service: no entry,
+ * and nothing else by which packets go there.
+ */
+bool mhs_dest_is_untouched(const struct ip_vs_dest *dest)
+{
+	return !rcu_access_pointer(dest->dest_dst) &&
+	       refcount_read(&dest->refcnt) == 1;
+}

@@ -366,6 +366,15 @@ impl Dest {
         self.is_live() && !self.is_overloaded()
     }
 
+    /// Whether there is nothing yet by which packets go there, no entry, no [`Express`] and no route:
+    /// nothing that may be of a time when its method was another.
+    ///
+    /// [`Express`]: super::express::Express
+    pub(super) fn is_untouched(&self) -> bool {
+        // SAFETY: `self` is valid.
+        unsafe { bindings::mhs_dest_is_untouched(self.as_ptr()) }
+    }
+
     /// Before a packet goes there by direct routing: forgets a route that was found for other
     /// methods, and by which it would not arrive.
     #[inline]

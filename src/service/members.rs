@@ -198,6 +198,9 @@ impl Service {
     ) -> Option<(&'a mut Member, u16)> {
         let (member, index) = writer.find(dest)?;
         let (before, now) = (member.server.express.method(), dest.method());
+        if before != now {
+            member.server.express.share();
+        }
         if before != now && !(before.is_stateless() && now.is_stateless()) {
             // Its flows go on in the way they came, as if it had been deleted: those without an
             // entry can get none that says so.
