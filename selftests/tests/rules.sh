@@ -61,15 +61,20 @@ eq "every client is answered, no entry" \
 udp_home=$(jq -cs '.[1] as $new | .[0] | with_entries(if .value == "rs1" then .value = $new[.key] else . end)' \
 	<<<"$udp $udp2")
 
-# seen KIND: who received a packet of that kind of whom, as JSON.
-seen() {
+# look: by kind of packet who received one of whom, for now.
+look() {
 	local n
-	for n in 1 2 3 4; do
-		in_ns rs$n nft -j list set inet seen "$1" |
-			jq -c --arg name rs$n '[.nftables[].set.elem // [] | .[] | {(.): $name}] | add // {}'
-	done | jq -cs add
+	for n in 1 2 3 4; do in_ns rs$n nft -j list table inet seen >"$WORK/rs$n/seen"; done
+	jq -n '[inputs | (input_filename | split("/")[-2]) as $name | .nftables[].set | values |
+		{(.name): ([.elem // [] | .[] | {(.): $name}] | add // {})}] | reduce .[] as $of ({}; . * $of)' \
+		"$WORK"/rs?/seen >"$WORK/seen"
 }
-all_seen() { [[ $(for kind in "${KINDS[@]}"; do seen "$kind" | jq length; done | sort -u) == "$CLIENTS" ]]; }
+# seen KIND: of that kind, as JSON.
+seen() { jq -cS ".$1" "$WORK/seen"; }
+all_seen() {
+	look
+	[[ $(jq -c '[.[] | length] | unique' "$WORK/seen") == "[$CLIENTS]" ]]
+}
 # wrong GOT WANTED: how many clients have another server than wanted.
 wrong() {
 	jq -cs '.[0] as $got | [.[1] | to_entries[] | select($got[.key] != .value)] | length' <<<"$1 $2"
