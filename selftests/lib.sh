@@ -175,7 +175,7 @@ start_server() {
 		http {
 			access_log off;
 			keepalive_requests 1000000;
-			keepalive_timeout 3600;
+			keepalive_timeout ${KEEPALIVE:-3600};
 			client_max_body_size 0;
 			server {
 				listen 80 backlog=1024;
