@@ -175,15 +175,14 @@ lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 4
 settle
 stray 400 --first 4000 >/dev/null
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
-was=$(entries)
-lb sysctl -qw net.ipv4.vs.conn_max=$((was > 0 ? was : 1))
-((was)) || short 1 >/dev/null
+room=$(entries)
+((room)) || room=1
+lb sysctl -qw net.ipv4.vs.conn_max=$room
 eq "room for all: nothing went without its entry" "$(count full)" 0
-before=$(entries)
 stray 400 --first 4000 >/dev/null
 settle
 between "no room: packets of moving slots went without their entry" "$(count full)" 1 400
-between "no room: entries" "$(entries)" 0 $((before + 1))
+between "no room: entries" "$(entries)" 0 $room
 lb sysctl -qw net.ipv4.vs.conn_max=1000000
 
 # Nobody to go to.
