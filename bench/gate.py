@@ -66,6 +66,8 @@ def main():
     if failed:
         print(f"# {failed} rows differ by more than {LIMIT} %: explain them "
               "(scripts/bench --profile ROW), then scripts/bench --accept")
+    if missed:
+        print(f"# {missed} goals are missed: scripts/bench --profile ROW says where instructions go")
     return failed + missed > 0
 
 

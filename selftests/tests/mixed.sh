@@ -94,10 +94,8 @@ settle
 start_long 20 --first 4000 --pause 2 --timeout 6 --vip 10.0.0.101
 lb ipvsadm -e -t 10.0.0.101:80 -r 10.0.0.12:80 -m
 # Most often one of these is the first.
-short 100000 --first 8000 --conc 2 --vip 10.0.0.101 >/dev/null &
-others=$!
+short 100000 --first 8000 --conc 2 --vip 10.0.0.101 >/dev/null 9>&- &
 eq "routed directly before, masqueraded now: new connections are answered" \
 	"$(on_routes 5000 --vip 10.0.0.101)" 40
 eq "routed directly before: those connections go on" "$(long_status .broken)" 0
-kill $others
 stop_long
