@@ -175,6 +175,7 @@ ok "no entry is left" wait_for 60 no_entries
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 4
 settle
 stray 400 --first 4000 >/dev/null
+settle
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 lb sysctl -qw net.ipv4.vs.conn_max=4
 eq "room for all: nothing went without its entry" "$(count full)" 0
