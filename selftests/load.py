@@ -343,14 +343,11 @@ class Long:
         }
 
     async def all_speak(self):
-        """Lets every connection speak at least twice, so that an answer is about now."""
-        before = self.rounds
+        """Lets every connection speak at least twice, so that an answer is about now, and one that
+        is not answered has hung by then."""
         alive = [(flow, flow.rounds) for flow in self.flows.values() if flow.state == "alive"]
         for _ in range(600):
-            if self.args.life:
-                if all(flow.rounds >= n + 2 or flow.state != "alive" for flow, n in alive):
-                    break
-            elif self.rounds - before >= 2 * len(alive):
+            if all(flow.rounds >= n + 2 or flow.state != "alive" for flow, n in alive):
                 break
             await asyncio.sleep(0.1)
 
