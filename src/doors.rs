@@ -301,8 +301,9 @@ impl<'a> Arrival<'a> {
             found.expire();
             return Err(skb);
         }
+        let method = found.method();
         drop(found);
-        let server = self.servers.gone(dest);
+        let server = self.servers.gone(dest, method);
         Ok(match server.or(self.servers.get(self.word.old())) {
             Some(server) => self.send(skb, server),
             None => Verdict::ACCEPT,

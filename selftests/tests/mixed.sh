@@ -77,6 +77,20 @@ lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
 eq "masqueraded before, routed directly now: new connections are answered" "$(on_routes 3000)" 40
 eq "masqueraded before: those connections go on" "$(long_status .broken)" 0
 stop_long
+# Deleted soon after the change: what has come since is sent on, for a session timeout.
+lb ipvsadm -C
+lb ipvsadm -A -t $SVC -s $SCHED
+lb ipvsadm -a -t $SVC -r 10.0.0.11:80 -g
+lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -m
+settle
+short 60 --first 9000 >/dev/null
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
+start_long 60 --first 9000
+on2=$(long_status .servers.rs2)
+lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+eq "masqueraded before, routed directly, deleted: no connection breaks" \
+	"$(long_status '.broken, .servers.rs2' | xargs)" "0 $on2"
+stop_long
 lb ipvsadm -C
 lb ipvsadm -A -t $SVC -s rr
 lb ipvsadm -a -t $SVC -r 10.0.0.12:80 -m

@@ -20,6 +20,7 @@ use crate::{
         },
         service::{
             Dest,
+            Method,
             Svc, //
         },
     },
@@ -102,13 +103,18 @@ impl Servers {
             .find(|server| server.express.is_open() && server.express.leads_where(&before.express))
     }
 
-    /// The server that is `dest`, deleted but still served.
-    pub(crate) fn gone(&self, dest: &Dest) -> Option<&Server> {
+    /// The server that is `dest`, deleted but still served, for the packets of an entry that is to be
+    /// reached by `method`: another server if flows of that method need an entry and others do not.
+    pub(crate) fn gone(&self, dest: &Dest, method: Method) -> Option<&Server> {
         self.0
             .iter()
             .flatten()
             .map(|server| &**server)
-            .find(|server| server.is_gone() && server.express.leads_to(dest))
+            .find(|server| {
+                server.is_gone()
+                    && server.express.leads_to(dest)
+                    && server.express.method().is_stateless() == method.is_stateless()
+            })
     }
 }
 
