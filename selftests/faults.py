@@ -24,6 +24,7 @@ import os
 import random
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -68,6 +69,8 @@ from genl import (
 
 # More than any command needs; beyond it something is amiss.
 MOST = 4000
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 MAKE_IT_FAIL = os.open("/proc/self/make-it-fail", os.O_RDWR)
 
@@ -360,6 +363,36 @@ def restore(bench):
     return {"hit": hits, "ends": dict(ends), "later": later, "amiss": amiss[:5]}
 
 
+def come_back(bench):
+    """A server is deleted without a grace, with one fault; then another one is added, and it again.
+    Then every new connection is answered."""
+    ends, hits, amiss = collections.Counter(), 0, []
+    other = Bench.SERVERS[0]
+    switch = "/proc/sys/net/ipv4/vs/expire_nodest_conn"
+    with open(switch, "w") as file:
+        file.write("1")
+    for nth in range(1, MOST):
+        bench.make(without(other))
+        bench.wait_for_slots(LAST)
+        end, hit = bench.do(DEL_DEST, request(bench.name(), ipvs_dest(LAST)), nth)
+        ends[end] += 1
+        hits += hit
+        if end == "ok":
+            for server in other, LAST:
+                bench.sound(NEW_DEST, request(bench.name(), ipvs_dest(server)))
+            answered = json.loads(subprocess.run(
+                ["ip", "netns", "exec", "client", "python3", f"{HERE}/load.py", "short", "40", "--timeout", "3"],
+                check=True, capture_output=True).stdout)["answered"]
+            if answered != 40:
+                amiss.append(f"{nth}: {answered} of 40 connections are answered")
+        bench.sound(DEL, request(bench.name()))
+        if not hit:
+            break
+    with open(switch, "w") as file:
+        file.write("0")
+    return {"hit": hits, "ends": dict(ends), "amiss": amiss[:5]}
+
+
 def kinds():
     """Every kind of command: its name, and what runs it."""
     name = Bench.name
@@ -394,6 +427,7 @@ def kinds():
     for text in ("add a server", "edit a server: weight", "drain a server", "delete a server"):
         yield f"{text}, twice", lambda bench, args=changes[text]: change(bench, *args, kind=Twice)
     yield "restore a service with its servers", restore
+    yield "delete a server without a grace, and add it again", come_back
     one = mhs_key(Bench.NAME)
     questions = {
         "show a service": (GET_SERVICE, REQUEST, one),

@@ -424,8 +424,7 @@ impl Service {
         let timeouts = svc.netns().timeouts(self.protocol);
         let at_once = svc.netns().expires_nodest();
         let now = time::jiffies();
-        let found = writer.find(dest);
-        let Some((member, index)) = found else {
+        let Some((member, _)) = writer.find(dest) else {
             return;
         };
         member.server.gone.store(true, Ordering::Relaxed);
@@ -435,9 +434,7 @@ impl Service {
         self.remap(&mut writer, timeouts);
         if at_once {
             let times = writer.times(timeouts);
-            let outcome = writer.slots(self).evict(index, times);
-            self.merged(&mut writer, outcome);
-            self.leave(&mut writer, times);
+            self.evict(&mut writer, dest, times);
         }
     }
 

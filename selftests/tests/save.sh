@@ -49,11 +49,20 @@ lb sysctl -qw net.ipv4.vs.expire_nodest_conn=1
 # A grace would be one that is noticed.
 lb ipvsadm --set 300 300 300
 lb ipvsadm -d -t $SVC -r 10.0.0.14:80
-ended() { [[ $(long_status '.servers.rs4 // 0') == 0 ]]; }
-ok "expire_nodest_conn: its connections end at once" wait_for 60 ended
-lb ipvsadm --set "$T" "$T" "$T"
+ended() { [[ $(long_status ".servers.$1 // 0") == 0 ]]; }
+ok "expire_nodest_conn: its connections end at once" wait_for 60 ended rs4
 eq "and no other" "$(long_status .broken)" "$on4"
 stop_long
+# Nor for flows of a time when it was reached in another way.
+start_long 40 --first 3000
+on1=$(long_status .servers.rs1)
+lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -m
+eq "masqueraded from now on: no connection breaks" "$(long_status .broken)" 0
+lb ipvsadm -d -t $SVC -r 10.0.0.11:80
+ok "expire_nodest_conn, and masqueraded at last: its connections end at once" wait_for 60 ended rs1
+eq "and no other of these" "$(long_status .broken)" "$on1"
+stop_long
+lb ipvsadm --set "$T" "$T" "$T"
 
 # The upper threshold counts entries. So those of a drained server count.
 lb ipvsadm -C

@@ -27,7 +27,10 @@ use crate::{
     pure::{
         hash::Addr,
         maglev,
-        slots::Times, //
+        slots::{
+            Outcome,
+            Times, //
+        },
     },
     stats::Traffic,
 };
@@ -218,7 +221,6 @@ impl Service {
         }
         member.weight = dest.weight();
         member.gone_until = None;
-        member.leaves = false;
         member.server.gone.store(false, Ordering::Relaxed);
         Some((member, index))
     }
@@ -395,6 +397,20 @@ impl Service {
         Ok(())
     }
 
+    /// A deleted server gets nothing more, in whatever way it was reached: there is no grace.
+    pub(super) fn evict(&self, writer: &mut Writer, dest: &Dest, times: Times) {
+        let mut outcome = Outcome::default();
+        for index in 0..writer.places.len() {
+            let place = writer.places.get_mut(index).and_then(Place::member_mut);
+            if let Some(member) = place.filter(|member| member.server.express.leads_to(dest)) {
+                member.gone_until = Some(times.now);
+                outcome += writer.slots(self).evict(index as u16, times);
+            }
+        }
+        self.merged(writer, outcome);
+        self.leave(writer, times);
+    }
+
     /// Lets go of deleted servers whose time is over and which no slot names.
     pub(super) fn leave(&self, writer: &mut Writer, times: Times) {
         let mut any = false;
@@ -414,6 +430,10 @@ impl Service {
             return;
         }
         if self.publish(writer).is_err() {
+            // They stay until then: what is published next is to have them still.
+            for member in writer.places.iter_mut().filter_map(Place::member_mut) {
+                member.leaves = false;
+            }
             writer.try_again();
             return;
         }
