@@ -639,5 +639,6 @@ impl Worker for Service {
         self.leave(writer, times);
         self.forget_entries(times);
         self.arm(writer, times.now);
+            self.check_routes(writer);
     }
 }

@@ -184,6 +184,15 @@ impl Express {
         }
     }
 
+    /// Forgets a route to the server by which direct routing would not arrive.
+    pub(crate) fn check_route(&self, rcu: Reader<'_>) {
+        if self.method == Method::Direct {
+            if let Some(dest) = self.dest(rcu) {
+                dest.check_route();
+            }
+        }
+    }
+
     fn blank() -> bindings::ip_vs_conn {
         // SAFETY: The structure consists of numbers, pointers that may be null and an optional
         // function, for all of which zero is a value.

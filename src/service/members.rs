@@ -411,6 +411,15 @@ impl Service {
         self.leave(writer, times);
     }
 
+    /// A packet that was on its way when a server became a member may have found a route for it since,
+    /// by an older way. Once such packets have arrived there are no more of them.
+    pub(super) fn check_routes(&self, writer: &Writer) {
+        let guard = rcu::read_lock();
+        for member in writer.places.iter().filter_map(Place::member) {
+            member.server.express.check_route(Reader::new(&guard));
+        }
+    }
+
     /// Lets go of deleted servers whose time is over and which no slot names.
     pub(super) fn leave(&self, writer: &mut Writer, times: Times) {
         let mut any = false;
