@@ -570,6 +570,13 @@ impl Service {
 
     /// Has the work done when the next thing is due.
     fn arm(&self, writer: &Writer, now: u64) {
+        if let Some(delay) = self.due(writer, now) {
+            self.work.arm(delay);
+        }
+    }
+
+    /// In how many ticks the next thing is due.
+    fn due(&self, writer: &Writer, now: u64) -> Option<u64> {
         let gone = writer
             .places
             .iter()
@@ -586,10 +593,9 @@ impl Service {
             entries,
             table,
         ];
-        if let Some(next) = next.into_iter().flatten().min() {
-            // A deadline that passed while we looked is met at the next tick.
-            self.work.arm(next.saturating_sub(now).max(1));
-        }
+        let next = next.into_iter().flatten().min();
+        // A deadline that passed while we looked is met at the next tick.
+        next.map(|next| next.saturating_sub(now).max(1))
     }
 }
 
@@ -633,12 +639,15 @@ impl Worker for Service {
                 slots.remark(clock.mark(times.now));
             }
             outcome += slots.settle(clock, times);
+            self.check_routes(writer);
         }
         outcome += writer.slots(self).merge(times);
         self.merged(writer, outcome);
         self.leave(writer, times);
         self.forget_entries(times);
-        self.arm(writer, times.now);
-            self.check_routes(writer);
+        if let Some(delay) = self.due(writer, times.now) {
+            // A packet may have asked for another run meanwhile, which is to come soon.
+            self.work.arm_if_idle(delay);
+        }
     }
 }

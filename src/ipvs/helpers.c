@@ -440,7 +440,7 @@ void mhs_delayed_work_arm(struct delayed_work *work, unsigned long delay)
 }
 
 /* Sets the time unless the work waits already. */
-void mhs_delayed_work_arm_earlier(struct delayed_work *work,
+void mhs_delayed_work_arm_if_idle(struct delayed_work *work,
 				  unsigned long delay)
 {
 	queue_delayed_work(system_dfl_wq, work, delay);

@@ -176,7 +176,7 @@ void mhs_local_bh_enable(void);
 
 void mhs_delayed_work_init(struct delayed_work *work, work_func_t func);
 void mhs_delayed_work_arm(struct delayed_work *work, unsigned long delay);
-void mhs_delayed_work_arm_earlier(struct delayed_work *work,
+void mhs_delayed_work_arm_if_idle(struct delayed_work *work,
 				  unsigned long delay);
 
 #endif

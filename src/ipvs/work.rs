@@ -81,7 +81,15 @@ impl<T: Worker> DelayedWork<T> {
         }
     }
 
-    /// Has the worker run at once, unless it is running. May be called from any context.
+    /// Has the worker run in `delay` ticks, unless it is to run anyway.
+    pub(crate) fn arm_if_idle(&self, delay: u64) {
+        if !self.worker.load(Ordering::Acquire).is_null() {
+            // SAFETY: By the type invariants the work is initialised.
+            unsafe { bindings::mhs_delayed_work_arm_if_idle(self.work.get(), delay as usize) };
+        }
+    }
+
+    /// Has the worker run at once, or once more if it is running. May be called from any context.
     pub(crate) fn kick(&self) {
         self.arm(0);
     }
