@@ -32,7 +32,7 @@ module! {
 
 struct MhsModule {
     // Goes first: nobody asks for what is going away.
-    _netlink: netlink::Registration,
+    _netlink: Option<netlink::Registration>,
     _registration: ipvs::scheduler::Registration<scheduler::Mhs>,
 }
 
@@ -41,10 +41,14 @@ impl kernel::Module for MhsModule {
         let params = ipvs::params::Params::read();
         let (config, name) = (config::Config::new(&params)?, config::name(&params)?);
         let family = netlink::family(module, registry::Registry::new(config, name)?)?;
+        // Comes first: its name may be taken, and then nobody must be talking to the module. Services
+        // may use it as soon as it is there, so the module has to stay from then on.
+        let registration = ipvs::scheduler::Registration::new(module, name, family.clone())?;
+        let netlink = netlink::Registration::new(family)
+            .inspect_err(|error| pr_err!("no netlink family: error {}\n", error.to_errno()));
         Ok(Self {
-            // Comes first: its name may be taken, and then nobody must be talking to the module.
-            _registration: ipvs::scheduler::Registration::new(module, name, family.clone())?,
-            _netlink: netlink::Registration::new(family)?,
+            _netlink: netlink.ok(),
+            _registration: registration,
         })
     }
 }
