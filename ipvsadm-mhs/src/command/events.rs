@@ -97,8 +97,8 @@ pub fn sentence(event: &Event) -> String {
         } => {
             let cause = format!("{cause:?}").to_lowercase();
             format!(
-                "{service}: failure ({cause}): no memory or no room, it is tried again; \
-                 {unstable} slots are unstable"
+                "{service}: failure ({cause}): no memory, and it is tried again, or no room for \
+                 a server until its next edit; {unstable} slots are unstable"
             )
         }
         Event::Lost => "some events were lost: they came faster than they were read".into(),
@@ -161,7 +161,7 @@ mod tests {
             TCP 192.0.2.1:80: remap (delete): 4096 slots became unstable, 0 stable again; 4096 are unstable, next merge in 15m00s
             TCP 192.0.2.1:80: merge: 4096 slots; 0 are unstable
             TCP 192.0.2.1:80: server 192.0.2.11:80 is grace (weight 1, Route), 15m00s left
-            TCP 192.0.2.1:80: failure (add): no memory or no room, it is tried again; 0 slots are unstable
+            TCP 192.0.2.1:80: failure (add): no memory, and it is tried again, or no room for a server until its next edit; 0 slots are unstable
             some events were lost: they came faster than they were read
         "#]].assert_eq(&lines);
         let json = events.map(|event| serde_json::to_string(&event).unwrap() + "\n");

@@ -303,7 +303,7 @@ mod tests {
     use crate::{command::list::tests::example, ipvs, server};
     use expect_test::expect;
 
-    /// The text that `scripts/tool-test` has a parser of Prometheus read, too.
+    /// The text that the selftest `tool-read` has a parser of Prometheus read, too.
     #[test]
     fn text() {
         let server = Server {

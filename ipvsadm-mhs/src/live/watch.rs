@@ -291,7 +291,9 @@ fn brief(event: &Event) -> String {
             let state = state.word();
             format!("{service} server {server}: {state}, weight {weight}")
         }
-        Event::Failure { service, .. } => format!("{service} failure: it is tried again"),
+        Event::Failure { service, .. } => {
+            format!("{service} failure: no memory, or no room for a server")
+        }
         Event::Lost => "some events were lost".into(),
     }
 }
