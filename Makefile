@@ -18,7 +18,7 @@ help:
 	@echo '  make tool             build/tool/ipvsadm-mhs, its man pages and completions'
 	@echo '  make install          ... and put them below PREFIX (/usr/local)'
 	@echo '  make clean-cache      remove kernels and roots from the cache'
-	@echo 'On Debian 13 with kernel headers and a Rust toolchain:'
+	@echo 'On Debian 13, with a kernel tree that has Rust metadata (Documentation/operations/install.rst):'
 	@echo '  make modules KDIR=... build the module'
 	@echo '  make modules_install  put it where modprobe finds it'
 

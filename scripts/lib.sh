@@ -88,6 +88,16 @@ need() {
 	fi
 }
 
+# need_rust [PACKAGE...]: cargo, as new as the sources need it, and its parts. One that is there already is
+# used, wherever it is from.
+need_rust() {
+	local wanted=1.85 version
+	command -v cargo >/dev/null || need cargo "$@"
+	version=$(rustc --version | cut -d ' ' -f 2)
+	printf '%s\n' "$wanted" "$version" | sort -C -V ||
+		die "Rust $version is too old, $wanted is needed: Debian 13 has it, elsewhere rustup"
+}
+
 install_packages() {
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get -q update

@@ -62,7 +62,7 @@ NOT_STOCK=(faults fuzz)
 # Parts of make torture.
 APART=(jet oracle torture)
 
-# An emulated machine takes twenty times as long. Of the stock kernel it is to be shown that the module
+# An emulated machine takes many times as long. Of the stock kernel it is to be shown that the module
 # loads there, that all it hooks into and every field it reads are where it thinks they are, and that
 # tools talk to it: that is what make test runs there. make torture runs everything there, too.
 STOCK=(changes express ftp handover icmp keepalived lifecycle local marks mixed options
@@ -72,8 +72,8 @@ STOCK=(changes express ftp handover icmp keepalived lifecycle local marks mixed 
 # Those that take minutes. They begin, dealt out like this: 0 1 2 2 1 0.
 SLOW=(flapping toggle flood netlink many edges icmp reload skew)
 
-# Guests wait more than they work, so a few of them run side by side, each with every so manieth
-# script. shard NAME GUEST SCRIPT...: one of them. The stock kernel can wait: its clock stands still
+# Guests wait more than they work, so a few of them run side by side, each with some of the
+# scripts. shard NAME GUEST SCRIPT...: one of them. The stock kernel can wait: its clock stands still
 # meanwhile.
 shard() {
 	local name=$1 kind=$2 rc=0 nice=() timeout=4500 limit=900
