@@ -265,6 +265,8 @@ stray() { in_ns client python3 "$HERE/load.py" stray "$@"; }
 # start_long N [OPTIONS]: connections that go on; they are told what to do through a pipe.
 start_long() {
 	mkfifo "$WORK/ask"
+	# What an earlier one said is no answer of this one.
+	: >"$WORK/answer"
 	in_ns client python3 "$HERE/load.py" long "$@" <"$WORK/ask" >"$WORK/answer" &
 	LONG=$!
 	exec 9>"$WORK/ask"
@@ -276,7 +278,11 @@ long_ask() {
 	local before
 	before=$(wc -l <"$WORK/answer")
 	echo "$1" >&9
-	wait_for 120 more_lines "$before"
+	# Another answer than the one that was asked for would make all that follow late, too.
+	wait_for 120 more_lines "$before" || {
+		kill "$LONG"
+		return 1
+	}
 	tail -n 1 "$WORK/answer"
 }
 # long_status FIELD

@@ -292,7 +292,7 @@ class Long:
                 link.close(abort=True)
         except asyncio.TimeoutError:
             flow.state, flow.reason = "hung", self.reason(flow)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             flow.state, flow.reason = "reset", self.reason(flow)
 
     async def seat(self, index):
@@ -346,9 +346,7 @@ class Long:
         """Lets every connection speak at least twice, so that an answer is about now, and one that
         is not answered has hung by then."""
         alive = [(flow, flow.rounds) for flow in self.flows.values() if flow.state == "alive"]
-        for _ in range(600):
-            if all(flow.rounds >= n + 2 or flow.state != "alive" for flow, n in alive):
-                break
+        while not all(flow.rounds >= n + 2 or flow.state != "alive" for flow, n in alive):
             await asyncio.sleep(0.1)
 
     async def answer(self, line):

@@ -116,7 +116,7 @@ while kill -0 $pid 2>/dev/null; do
 	((n <= most)) || most=$n
 	sleep 0.5
 done
-wait $pid
+ok "moving: all were sent" wait $pid
 kill $flapper
 wait $flapper 2>/dev/null
 echo "# $(cat "$WORK/moving")"

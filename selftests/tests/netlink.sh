@@ -103,6 +103,8 @@ for n in 1 2 3 4; do
 		"$(jq ".servers.rs$n" <<<"$result")"
 done
 
+# Their slots are in use from now on.
+short 60 --first 3000 >/dev/null
 # A drain, with live connections. Events are heard meanwhile.
 listen $((T * 4))
 start_long 80 --first 1000
@@ -135,6 +137,7 @@ eq "drain: as many as there are entries" "$(ask '.counters | ."pins-new" + ."pin
 pinned=$(ask '.counters | ."pins-new" + ."pins-old"')
 short 60 --first 3000 >/dev/null
 made=$(($(entries) - pinned))
+between "new flows of moving slots" "$made" 1 59
 eq "new flows of moving slots are pinned to the new server" "$(count pins-new)" "$made"
 lb ipvsadm -d -t $SVC -r 10.0.0.13:80
 row3=$(dests '.[] | select(.address == "10.0.0.13")')

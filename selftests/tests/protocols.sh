@@ -35,7 +35,7 @@ on2=$(long_status .servers.rs2)
 lb ipvsadm -d -u $VIP:53 -r 10.0.0.12:53
 settle
 eq "UDP: a server is deleted: its flows, and only those, go elsewhere" \
-	"$(long_status .broken_on.rs2) $(long_status .broken)" "$on2 $on2"
+	"$(long_status '.broken_on.rs2, .broken, .states.moved' | xargs)" "$on2 $on2 $on2"
 stop_long
 ok "UDP: every entry fades" wait_for $((T * 10)) no_entries
 

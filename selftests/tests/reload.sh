@@ -37,7 +37,7 @@ for sched in mh $SCHED rr $SCHED mh $SCHED mh $SCHED mh $SCHED; do
 done
 settle
 eq "after ten edits it balances" "$(short 20 --first 900 | jq .answered)" 20
-lb ipvsadm -Ln | grep -q "$SVC $SCHED"
+ok "after ten edits: the scheduler of the last one" grep -q "$SVC $SCHED" <(lb ipvsadm -Ln)
 
 # The namespace goes with all that is in it, moving slots and packets too.
 lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0

@@ -26,7 +26,9 @@ lb ipvsadm -E -t $SVC -s $SCHED
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g -w 1
 settle
 
-wait_for 10 test -n "$(lb ipvsadm -Ln --stats)"
+short 40 >/dev/null
+counted() { (($(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { n += $3 } END { print n }') >= 40)); }
+ok "counted" wait_for 10 counted
 lb ipvsadm -Z
 sleep 3
 eq "zeroed" "$(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { n += $3 + $4 } END { print n }')" 0

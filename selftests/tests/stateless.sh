@@ -24,6 +24,6 @@ for n in $(seq "$SERVERS"); do
 done
 
 lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 3
-lb ipvsadm -Ln | grep -q '10.0.0.11:80 *Route *3'
+ok "weight 3" grep -q '10.0.0.11:80 *Route *3' <(lb ipvsadm -Ln)
 result=$(short 300 --first 5000)
 between "weight 3 of 6" "$(jq .servers.rs1 <<<"$result")" 120 180

@@ -19,7 +19,10 @@ tunnel() {
 	lb ipvsadm -C
 	lb ipvsadm -A -t "$svc" -s $SCHED
 	for n in 1 2 3 4; do
-		lb ipvsadm -a -t "$svc" -r "${net/N/$n}:80" -i "$@" || return
+		lb ipvsadm -a -t "$svc" -r "${net/N/$n}:80" -i "$@" || {
+			ok "$name: servers are added" false
+			return
+		}
 	done
 	settle
 	result=$(short 60 --vip $vip --timeout 10)
