@@ -2,7 +2,9 @@
 """The results of scripts/torture: build/proof/NAME.json, and what Documentation/testing.rst says of them.
 
     proof.py tap FILE PASSED FAILED KTAP...            results of selftests become one such file
-    proof.py note DIRECTORY BEGIN STATUS KERNEL TREE   what was written since BEGIN was measured by these
+    proof.py note DIRECTORY BEGIN STATUS KERNEL TREE [PART]
+                                                       what was written since BEGIN was measured by these; if
+                                                       PART failed, it is not to look as it did before
     proof.py publish DIRECTORY PAGE                    the page gets all of them, and keeps of others what it has
 
 A file has the fields title, command, ok, figures (pairs of label and value) and, if it likes, table (head and
@@ -48,7 +50,11 @@ def tap(path, passed, failed, *files):
     Path(path).write_text(json.dumps(result, indent=1) + "\n")
 
 
-def note(directory, begin, status, kernel, tree):
+def note(directory, begin, status, kernel, tree, part=None):
+    if part and status != "0":
+        for path in Path(directory).glob(f"{part}.json"):
+            if path.stat().st_mtime < float(begin):
+                path.unlink()
     for path in Path(directory).glob("*.json"):
         if path.stat().st_mtime >= float(begin):
             result = json.loads(path.read_text())
