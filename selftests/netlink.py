@@ -14,7 +14,9 @@
   netlink.py each              how each kind of request there is ends
   netlink.py join              joins the group of events
   netlink.py listen            counts events until standard input ends
-  netlink.py starve            adds servers, each with one more allocation before one fails
+  netlink.py container         what the services of a user namespace of one's own tell of themselves
+  netlink.py starve            adds servers, each with one more allocation before one fails, and
+                               looks which events came
   netlink.py sums              counts packets of all services, and says what does not add up
   netlink.py deaf              joins with little room, says so, and looks what came when
                                standard input ends
@@ -65,7 +67,7 @@ from genl import (
     what,
 )
 
-GET_NETNS, SET_NETNS = 9, 10
+DEST_NTF, FAILURE_NTF, GET_NETNS, SET_NETNS = 7, 8, 9, 10
 COMMANDS = 11
 
 
@@ -365,10 +367,36 @@ def listen():
     return dict(counts)
 
 
+def container():
+    """A service is made by a socket option: the family IPVS takes more than capabilities of one's own."""
+    add_service = 0x482
+    user = struct.Struct("=H2x4sH2xI16sIII")  # ip_vs_service_user
+    made = user.pack(6, socket.inet_aton("10.0.0.100"), socket.htons(80), 0, b"mhs", 0, 0, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.setsockopt(socket.IPPROTO_IP, add_service, made)
+    family = Family()
+    answers = family.ask(GET_SERVICE, service()), family.ask(GET_SERVICE, b"", REQUEST | DUMP)
+    return [sorted(attrs(found[0]["payload"][4:])) for found in answers]
+
+
 def starve():
     """IPVS does what it is asked inside of send(), so the allocations counted are its own."""
-    ipvs = Family(name=b"IPVS")
-    ends = collections.Counter()
+    ipvs, family = Family(name=b"IPVS"), Family()
+    family.sock.setsockopt(SOL_NETLINK, 1, family.group)
+    family.sock.settimeout(0)
+    ends, heard, untold = collections.Counter(), collections.Counter(), []
+
+    def come():
+        events = collections.Counter()
+        while True:
+            try:
+                kinds = [message["payload"][0] for message in family.receive()]
+                events.update(kind for kind in kinds if kind in (DEST_NTF, FAILURE_NTF))
+            except BlockingIOError:
+                return events
+            except OSError as error:
+                events[errno.errorcode[error.errno]] += 1
+
     fail = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
     for nth in range(1, 60):
         payload = request(ipvs_key(), ipvs_dest(f"10.0.5.{nth}"))
@@ -379,12 +407,17 @@ def starve():
             finally:
                 left = os.pread(fail, 20, 0).strip()
                 os.pwrite(fail, b"0", 0)
-            ends[what(ipvs.answers()[-1])] += 1
+            end = what(ipvs.answers()[-1])
         except OSError as error:
-            ends[errno.errorcode[error.errno]] += 1
+            end = errno.errorcode[error.errno]
+        ends[end] += 1
+        events = come()
+        if end == "ok" and not events:
+            untold.append(nth)
+        heard += events
         if left != b"0":
             break
-    return {"allocations": nth - 1, "ends": dict(ends)}
+    return {"allocations": nth - 1, "ends": dict(ends), "heard": dict(heard), "untold": untold}
 
 
 def sums():
@@ -459,6 +492,8 @@ match sys.argv[1:]:
         result = each()
     case ["join"]:
         result = join()
+    case ["container"]:
+        result = container()
     case ["starve"]:
         result = starve()
     case ["sums"]:

@@ -175,11 +175,13 @@ fn put_counts(message: &mut Message<'_>, attr: u32, counts: &Counts) -> Result {
     })
 }
 
+/// The hash key is the machine's, so `root` alone is told.
 fn put_service(
     message: &mut Message<'_>,
     registry: &Registry,
     netns: &Netns,
     service: &Service,
+    root: bool,
 ) -> Result {
     let (summary, counts) = service.summary(netns, |svc| service.stats.sum(svc));
     put_key(
@@ -192,7 +194,9 @@ fn put_service(
     message.u32(uapi::IPVS_MHS_SERVICE_A_GENERATION, summary.generation)?;
     message.u32(uapi::IPVS_MHS_SERVICE_A_TABLE_SIZE, summary.size)?;
     message.u32(uapi::IPVS_MHS_SERVICE_A_BALANCE, service.balance())?;
-    message.bytes(uapi::IPVS_MHS_SERVICE_A_HASH_KEY, &service.key.to_bytes())?;
+    if root {
+        message.bytes(uapi::IPVS_MHS_SERVICE_A_HASH_KEY, &service.key.to_bytes())?;
+    }
     message.u32(uapi::IPVS_MHS_SERVICE_A_SERVERS, summary.servers)?;
     message.u32(
         uapi::IPVS_MHS_SERVICE_A_STABLE,
@@ -287,7 +291,8 @@ impl Do for OneService {
 
     fn answer(family: &Family, request: Request<'_>, message: &mut Message<'_>) -> Result {
         let (_, service) = find(family, &request, uapi::IPVS_MHS_SERVICE_A_SERVICE)?;
-        put_service(message, family.context(), request.netns()?, &service)
+        let (registry, netns) = (family.context(), request.netns()?);
+        put_service(message, registry, netns, &service, request.is_root())
     }
 }
 
@@ -328,13 +333,18 @@ impl Do for SetNetns {
 /// All services.
 struct AllServices {
     after: Id,
+    /// Whether who began to ask was root; who reads on may be another.
+    root: bool,
 }
 
 impl Dump for AllServices {
     type Context = Registry;
 
-    fn start(_family: &Family, _request: Request<'_>) -> Result<Self> {
-        Ok(Self { after: Id::NONE })
+    fn start(_family: &Family, request: Request<'_>) -> Result<Self> {
+        Ok(Self {
+            after: Id::NONE,
+            root: request.is_root(),
+        })
     }
 
     fn go_on(&mut self, family: &Family, batch: &mut Batch<'_>) -> Result {
@@ -346,7 +356,7 @@ impl Dump for AllServices {
                 return Ok(());
             };
             batch.message(generation, |message| {
-                put_service(message, registry, netns, &service)
+                put_service(message, registry, netns, &service, self.root)
             })?;
             self.after = id;
         }

@@ -68,6 +68,9 @@ out() {
 own() { out unshare -Urn python3 "$HERE/netlink.py" "$@"; }
 eq "in a namespace of one's own: its services, none" \
 	"$(own torn services | jq -c '[.end, .messages]')" '["ok",0]'
+told=$(own container)
+eq "in a namespace of one's own: all that a service tells of itself but the machine's hash key" \
+	"$(jq -c '.[0] == .[1], (.[0] | contains([7]), contains([6, 8]))' <<<"$told" | paste -sd' ')" "true false true"
 eq "in a namespace of one's own: its events" "$(own join | jq -r .end)" ok
 # A stranger has all capabilities in a user namespace of his own, but it is not that of lb.
 eq "with the capability in another user namespace: nothing" \

@@ -274,6 +274,8 @@ if [[ -e /proc/self/fail-nth ]]; then
 	between "a server that there was no memory for is counted" "$(count rebuild-failures)" 1 10
 	eq "and an event, each" "$(heard failure-ntf length) $(heard failure-ntf '.[0].cause')" \
 		"$(count rebuild-failures) \"add\""
+	ok "a server that was added and not told of: told that an event is lost" \
+		jq -e '.untold == [] and .heard.ENOBUFS > 0' <<<"$result"
 else
 	COUNT=$((COUNT + 1))
 	echo "ok $COUNT a server that there is no memory for # SKIP no fault injection in this kernel"

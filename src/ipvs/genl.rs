@@ -149,8 +149,9 @@ impl<T: Context> Family<T> {
         unsafe { bindings::mhs_genl_has_listeners(self.family.get(), netns.net()) }
     }
 
-    /// Sends an event to those in a namespace who wait for it. Does not sleep. A listener that
-    /// cannot keep up, or a lack of memory, costs messages and nothing else.
+    /// Sends an event to those in a namespace who wait for it. Does not sleep. Where there is no
+    /// memory, or a listener cannot keep up, an event is lost, and whoever misses it reads
+    /// `ENOBUFS` instead.
     pub(crate) fn send(
         &self,
         netns: &Netns,
@@ -160,18 +161,20 @@ impl<T: Context> Family<T> {
         if !self.has_listeners(netns) {
             return;
         }
-        let Ok(packet) = Packet::new(false) else {
-            return;
-        };
-        if packet
-            .fill(0, 0, self.family.get(), 0, command, fill)
-            .is_err()
-        {
-            return;
-        }
-        // SAFETY: Family and namespace are valid; the packet is ours to give away.
+        let family = self.family.get();
+        let packet = Packet::new(false).and_then(|packet| {
+            packet.fill(0, 0, family, 0, command, fill)?;
+            Ok(packet)
+        });
+        // SAFETY: Family and namespace are valid, and the family has a group; the packet is ours to
+        // give away.
         unsafe {
-            bindings::mhs_genlmsg_multicast(self.family.get(), netns.net(), packet.into_raw());
+            match packet {
+                Ok(packet) => {
+                    bindings::mhs_genlmsg_multicast(family, netns.net(), packet.into_raw());
+                }
+                Err(_) => bindings::mhs_genl_lost(family, netns.net()),
+            }
         }
     }
 }
@@ -479,21 +482,26 @@ impl<'a> Attr<'a> {
 ///
 /// # Invariants
 ///
-/// `info` is valid for `'a`, and so is the message that it is about.
+/// `info` is valid for `'a`, and so is the message that it is about, which is in `skb`.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     info: NonNull<bindings::genl_info>,
+    skb: NonNull<bindings::sk_buff>,
     lifetime: PhantomData<&'a bindings::genl_info>,
 }
 
 impl<'a> Request<'a> {
     /// # Safety
     ///
-    /// `info` must be what netlink passed to a callback that runs for all of `'a`.
-    unsafe fn from_raw(info: *const bindings::genl_info) -> Result<Self> {
+    /// `info` and `skb` must be what netlink passed to a callback that runs for all of `'a`.
+    unsafe fn from_raw(
+        info: *const bindings::genl_info,
+        skb: *const bindings::sk_buff,
+    ) -> Result<Self> {
         // INVARIANT: By the safety requirements.
         Ok(Self {
             info: NonNull::new(info.cast_mut()).ok_or(EINVAL)?,
+            skb: NonNull::new(skb.cast_mut()).ok_or(EINVAL)?,
             lifetime: PhantomData,
         })
     }
@@ -510,6 +518,13 @@ impl<'a> Request<'a> {
             }
             Ok(Netns::from_raw(ipvs))
         }
+    }
+
+    /// Whether whoever asks may change the network of the whole machine, not just that of a user
+    /// namespace.
+    pub(crate) fn is_root(&self) -> bool {
+        // SAFETY: By the type invariants `skb` is a message of netlink.
+        unsafe { bindings::mhs_genl_is_root(self.skb.as_ptr()) }
     }
 
     /// The first attribute of a kind.
@@ -622,13 +637,16 @@ impl Batch<'_> {
 /// # Safety
 ///
 /// Only for netlink, as the `doit` of an operation of the context of `D`.
-pub(crate) unsafe fn doit<D: Do>(info: *mut bindings::genl_info) -> c_int {
+pub(crate) unsafe fn doit<D: Do>(
+    skb: *mut bindings::sk_buff,
+    info: *mut bindings::genl_info,
+) -> c_int {
     from_result(|| {
         // SAFETY: As the caller says.
         let (family, request) = unsafe {
             (
                 Family::<D::Context>::of((*info).family),
-                Request::from_raw(info)?,
+                Request::from_raw(info, skb)?,
             )
         };
         let packet = Packet::new(true)?;
@@ -653,7 +671,7 @@ unsafe fn request<'a>(cb: *mut bindings::netlink_callback) -> Result<Request<'a>
     // SAFETY: As the caller says; see `genl_dumpit_info()`. The message is kept for the whole dump.
     unsafe {
         let dump = (*cb).data.cast::<bindings::genl_dumpit_info>();
-        Request::from_raw(&raw const (*dump).info)
+        Request::from_raw(&raw const (*dump).info, (*cb).skb)
     }
 }
 
@@ -737,7 +755,7 @@ macro_rules! operations {
             /// Only for netlink.
             #[no_mangle]
             unsafe extern "C" fn $doit(
-                _skb: *mut $crate::ipvs::bindings::sk_buff,
+                skb: *mut $crate::ipvs::bindings::sk_buff,
                 info: *mut $crate::ipvs::bindings::genl_info,
             ) -> ::kernel::ffi::c_int {
                 const _: fn() = || {
@@ -745,7 +763,7 @@ macro_rules! operations {
                     of::<$do>();
                 };
                 // SAFETY: As the caller says.
-                unsafe { $crate::ipvs::genl::doit::<$do>(info) }
+                unsafe { $crate::ipvs::genl::doit::<$do>(skb, info) }
             }
         )*
 

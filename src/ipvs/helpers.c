@@ -350,6 +350,12 @@ int mhs_genlmsg_multicast(const struct genl_family *family, struct net *net,
 	return genlmsg_multicast_netns(family, net, skb, 0, 0, GFP_ATOMIC);
 }
 
+/* Those who listen find out as if there had been no room on their side. */
+void mhs_genl_lost(const struct genl_family *family, struct net *net)
+{
+	genl_set_err(family, net, 0, 0, -ENOBUFS);
+}
+
 bool mhs_genl_has_listeners(const struct genl_family *family, struct net *net)
 {
 	return genl_has_listeners(family, net, 0);
@@ -374,6 +380,12 @@ const struct nlattr *mhs_nla_find_nested(const struct nlattr *nest, int type)
 const struct nlattr *mhs_genl_attr(const struct genl_info *info, int type)
 {
 	return nlmsg_find_attr(info->nlhdr, GENL_HDRLEN, type);
+}
+
+/* In no container of its own, that is. */
+bool mhs_genl_is_root(const struct sk_buff *request)
+{
+	return netlink_capable(request, CAP_NET_ADMIN);
 }
 
 struct netns_ipvs *mhs_genl_ipvs(const struct genl_info *info)

@@ -156,6 +156,7 @@ void mhs_genlmsg_free(struct sk_buff *skb);
 void mhs_genlmsg_end(struct sk_buff *skb, void *header);
 void mhs_genlmsg_cancel(struct sk_buff *skb, void *header);
 int mhs_genlmsg_reply(struct sk_buff *skb, struct genl_info *info);
+void mhs_genl_lost(const struct genl_family *family, struct net *net);
 int mhs_genlmsg_multicast(const struct genl_family *family, struct net *net,
 			  struct sk_buff *skb);
 bool mhs_genl_has_listeners(const struct genl_family *family, struct net *net);
@@ -163,6 +164,7 @@ struct nlattr *mhs_nla_nest_start(struct sk_buff *skb, int type);
 void mhs_nla_nest_end(struct sk_buff *skb, struct nlattr *nest);
 const struct nlattr *mhs_nla_find_nested(const struct nlattr *nest, int type);
 const struct nlattr *mhs_genl_attr(const struct genl_info *info, int type);
+bool mhs_genl_is_root(const struct sk_buff *request);
 struct netns_ipvs *mhs_genl_ipvs(const struct genl_info *info);
 void mhs_genl_fail(const struct genl_info *info, const struct nlattr *attr,
 		   const char *message);
