@@ -176,8 +176,9 @@ unsafe fn transmit<'a>(
         let pd = bindings::ip_vs_proto_data_get(svc.netns().as_ptr(), flow.proto as u16);
         pd.as_ref().map(|data| (pd, data.pp))
     };
-    // SAFETY: The entry is valid; its transmitter never changes.
-    let xmit = unsafe { (*conn).packet_xmit };
+    // SAFETY: The entry is valid. Another CPU that finds its server gone binds it to a new one, and
+    // so its transmitter anew: read once, a word, as IPVS itself does.
+    let xmit = unsafe { (&raw const (*conn).packet_xmit).read_volatile() };
     let (Some((pd, pp)), Some(xmit)) = (pd, xmit) else {
         // SAFETY: The reference is ours.
         unsafe { bindings::ip_vs_conn_put(conn) };
