@@ -27,6 +27,13 @@ pub enum Error {
     )]
     NotPermitted,
 
+    /// What needs the key of a table cannot be computed.
+    #[error(
+        "not permitted: this needs the hash key, which the kernel shows only to CAP_NET_ADMIN in the \
+         initial user namespace (run it as root, outside of containers)"
+    )]
+    HiddenKey,
+
     /// The module is there, but does not understand what was asked.
     #[error("the loaded module ip_vs_mhs is too old for this: {0}; load a newer one")]
     OldModule(&'static str),
@@ -101,7 +108,7 @@ impl Error {
             Self::Kernel { .. } | Self::Unsteady(_) | Self::Answer(_) | Self::Io(..) => 1,
             Self::Usage(_) => 2,
             Self::NoIpvs | Self::NoModule => 3,
-            Self::NotPermitted => 4,
+            Self::NotPermitted | Self::HiddenKey => 4,
             Self::OldModule(_) => 5,
             Self::NoService(_)
             | Self::NoServiceNamed(_)

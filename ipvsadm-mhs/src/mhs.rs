@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     genl::{self, answer, attr, bytes, inside, nest, number, string, Attrs, Genl},
     ipvs::Ipvs,
-    module::{self, Config},
+    module::{self, Options},
     server,
     service::{self, Family, Protocol},
 };
@@ -259,7 +259,7 @@ pub struct Service {
     pub stateless: bool,
     pub generation: u32,
     /// Table size, key and balance.
-    pub config: Config,
+    pub options: Options,
     /// Live or draining.
     pub servers: u32,
     /// Slots.
@@ -708,17 +708,16 @@ fn read_key(attrs: &GenlAttrHandle<'_, KeyAttr>) -> Result<service::Service> {
 fn read_service(attrs: &GenlAttrHandle<'_, ServiceAttr>) -> Result<Service> {
     let service = attrs.get_attribute(ServiceAttr::Service);
     let word = |kind| number::<_, u32>(attrs, kind).map(Option::unwrap_or_default);
-    let key = bytes(attrs, ServiceAttr::HashKey).unwrap_or_default();
-    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let key = Key::from_hex(digits.as_bytes());
     Ok(Service {
         service: read_key(&inside(service.ok_or_else(nameless)?)?)?,
         scheduler: string(attrs, ServiceAttr::Scheduler).unwrap_or_default(),
         stateless: attrs.get_attribute(ServiceAttr::Stateless).is_some(),
         generation: word(ServiceAttr::Generation)?,
-        config: Config {
+        options: Options {
             size: word(ServiceAttr::TableSize)?,
-            key: key.ok_or_else(|| answer("a hash key that is not 16 bytes"))?,
+            key: bytes(attrs, ServiceAttr::HashKey)
+                .map(read_hash_key)
+                .transpose()?,
             balance: word(ServiceAttr::Balance)?,
         },
         servers: word(ServiceAttr::Servers)?,
@@ -728,6 +727,11 @@ fn read_service(attrs: &GenlAttrHandle<'_, ServiceAttr>) -> Result<Service> {
         session_timeout_ms: uint(attrs, ServiceAttr::SessionTimeout)?.unwrap_or_default(),
         counters: read_counters(attrs.get_attribute(ServiceAttr::Counters))?,
     })
+}
+
+fn read_hash_key(bytes: &[u8]) -> Result<Key> {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Key::from_hex(digits.as_bytes()).ok_or_else(|| answer("a hash key that is not 16 bytes"))
 }
 
 fn read_counters<A: NlAttrType>(counters: Option<&Nlattr<A, Buffer>>) -> Result<Counters> {
@@ -827,4 +831,36 @@ fn read_event(message: &Genlmsghdr<Cmd, EventOrDestAttr>) -> Result<Option<Event
         }),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel says of a service, with these bytes of a key or without one.
+    fn told(key_bytes: Option<&[u8]>) -> Result<Service> {
+        let service = service::Service::with_protocol(Protocol::Tcp, "192.0.2.1:80").unwrap();
+        let mut attrs = vec![
+            nest(ServiceAttr::Service, key(&service)?)?,
+            attr(ServiceAttr::Scheduler, "mhs")?,
+            attr(ServiceAttr::TableSize, 16381_u32)?,
+        ];
+        if let Some(bytes) = key_bytes {
+            attrs.push(attr(ServiceAttr::HashKey, Buffer::from(bytes.to_vec()))?);
+        }
+        let attrs: Attrs<ServiceAttr> = attrs.into_iter().collect();
+        read_service(&attrs.get_attr_handle())
+    }
+
+    #[test]
+    fn the_hash_key_may_not_be_shown() {
+        let hidden = told(None).unwrap();
+        assert_eq!(hidden.options.size, 16381);
+        assert!(hidden.options.key.is_none());
+        assert_eq!(
+            told(Some(&[1; 16])).unwrap().options.key.unwrap().k0,
+            u64::from_le_bytes([1; 8])
+        );
+        assert!(told(Some(&[1; 15])).is_err());
+    }
 }

@@ -2,6 +2,7 @@
 
 //! The loaded module and its options, as `/sys/module/ip_vs_mhs` shows them.
 
+use crate::error::{Error, Result};
 use mhs_core::{hash, maglev};
 use std::{fs, path::Path, process::Command};
 
@@ -27,6 +28,39 @@ impl Default for Config {
     }
 }
 
+/// The options of a table as the kernel shows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Slots.
+    pub size: u32,
+    /// Shown only to who has `CAP_NET_ADMIN` in the initial user namespace: it tells which sources
+    /// meet in a slot.
+    pub key: Option<hash::Key>,
+    /// Percent above its share that a server may get.
+    pub balance: u32,
+}
+
+impl Options {
+    /// All that a table is made with; an error if the key is not shown.
+    pub fn config(&self) -> Result<Config> {
+        Ok(Config {
+            size: self.size,
+            key: self.key.ok_or(Error::HiddenKey)?,
+            balance: self.balance,
+        })
+    }
+}
+
+impl From<Config> for Options {
+    fn from(config: Config) -> Self {
+        Self {
+            size: config.size,
+            key: Some(config.key),
+            balance: config.balance,
+        }
+    }
+}
+
 /// Whether the module is loaded.
 pub fn is_loaded() -> bool {
     Path::new(SYS).exists()
@@ -38,14 +72,16 @@ fn option(name: &str) -> Option<String> {
 }
 
 /// The options of the loaded module; the defaults if it is not loaded.
-pub fn config() -> Config {
+pub fn options() -> Options {
     let default = Config::default();
+    if !is_loaded() {
+        return default.into();
+    }
     let number = |name| option(name).and_then(|text| text.parse().ok());
-    Config {
+    Options {
         size: number("table_size").unwrap_or(default.size),
-        key: option("hash_key")
-            .and_then(|digits| hash::Key::from_hex(digits.as_bytes()))
-            .unwrap_or(default.key),
+        // Only root of the initial user namespace can read it. Another key would make another table.
+        key: option("hash_key").and_then(|digits| hash::Key::from_hex(digits.as_bytes())),
         balance: number("balance").unwrap_or(default.balance),
     }
 }
@@ -65,4 +101,19 @@ pub fn has_scheduler(name: &str) -> bool {
         .args(["-q", "-n", &module])
         .status();
     found.map_or(true, |status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_table_without_the_key() {
+        let shown = Options::from(Config::default());
+        assert!(shown.config().is_ok());
+        let hidden = Options { key: None, ..shown };
+        let error = hidden.config().map(|_| ()).unwrap_err();
+        assert_eq!(error.status(), 4);
+        assert!(error.to_string().contains("initial user namespace"));
+    }
 }

@@ -8,6 +8,7 @@ use crate::{
     output::{self, percent, ratio, short, time, Table},
     service,
 };
+use mhs_core::hash::Key;
 use serde::Serialize;
 
 /// A service as JSON shows it. `Documentation/ipvsadm-mhs.rst` describes the fields.
@@ -22,7 +23,7 @@ pub struct ServiceJson<'a> {
     unstable: u32,
     server_count: u32,
     balance: u32,
-    hash_key: String,
+    hash_key: Option<String>,
     next_merge_ms: Option<u64>,
     session_timeout_ms: u64,
     counters: &'a Counters,
@@ -30,23 +31,28 @@ pub struct ServiceJson<'a> {
 
 impl<'a> From<&'a Service> for ServiceJson<'a> {
     fn from(told: &'a Service) -> Self {
-        let bytes = [told.config.key.k0, told.config.key.k1].map(u64::to_le_bytes);
         Self {
             service: &told.service,
             scheduler: &told.scheduler,
             stateless: told.stateless,
             generation: told.generation,
-            slots: told.config.size,
+            slots: told.options.size,
             stable: told.stable,
             unstable: told.unstable,
             server_count: told.servers,
-            balance: told.config.balance,
-            hash_key: bytes.concat().iter().map(|b| format!("{b:02x}")).collect(),
+            balance: told.options.balance,
+            hash_key: told.options.key.as_ref().map(digits),
             next_merge_ms: told.next_merge_ms,
             session_timeout_ms: told.session_timeout_ms,
             counters: &told.counters,
         }
     }
+}
+
+/// A hash key as the module option has it.
+fn digits(key: &Key) -> String {
+    let bytes = [key.k0, key.k1].map(u64::to_le_bytes).concat();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub fn run(json: bool) -> Result<()> {
@@ -75,9 +81,9 @@ fn table(services: &[Service]) -> String {
     ]);
     for told in services {
         let Service {
-            config, counters, ..
+            options, counters, ..
         } = told;
-        let share = ratio(told.unstable, config.size);
+        let share = ratio(told.unstable, options.size);
         table.row([
             told.service.to_string(),
             match told.stateless {
@@ -85,7 +91,7 @@ fn table(services: &[Service]) -> String {
                 false => format!("{} (stateful)", told.scheduler),
             },
             told.servers.to_string(),
-            config.size.to_string(),
+            options.size.to_string(),
             match told.unstable {
                 0 => "0".into(),
                 unstable => format!("{unstable} ({})", percent(share)),
@@ -111,7 +117,7 @@ pub mod tests {
             scheduler: "mhs".into(),
             stateless: true,
             generation: 17,
-            config,
+            options: config.into(),
             servers: 4,
             stable: config.size - unstable,
             unstable,
@@ -182,5 +188,14 @@ pub mod tests {
               }
             }"#]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn a_key_that_is_not_shown() {
+        let mut service = example("192.0.2.1:80", 0);
+        service.options.key = None;
+        let json = serde_json::to_value(ServiceJson::from(&service)).unwrap();
+        assert_eq!(json["hash_key"], serde_json::Value::Null);
+        assert_eq!(json["slots"], 16381);
     }
 }

@@ -93,7 +93,7 @@ fn render(samples: &[Sample]) -> String {
         let mut labels = labels(&service.service);
         labels.push(("scheduler", service.scheduler.clone()));
         labels.push(("stateless", service.stateless.to_string()));
-        labels.push(("balance", service.config.balance.to_string()));
+        labels.push(("balance", service.options.balance.to_string()));
         page.sample("ipvs_mhs_service_info", &labels, 1);
     }
 

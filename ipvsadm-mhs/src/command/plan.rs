@@ -50,10 +50,10 @@ pub fn run(plan: &Plan, json: bool) -> Result<()> {
             (Some(Ok(told)), Some(mhs)) => {
                 let slots = mhs.slots(&service, true)?;
                 let unstable = slots.into_iter().map(|slot| (slot.slot, slot.old));
-                (told.config, unstable.collect())
+                (told.options.config()?, unstable.collect())
             }
             // Scheduled by another one: as if it were by mhs.
-            _ => (module::config(), BTreeMap::new()),
+            _ => (module::options().config()?, BTreeMap::new()),
         };
         let forecast = forecast::forecast(&config, &planned.before, &planned.after, &unstable);
         let forecast = forecast.map_err(Error::Usage)?;

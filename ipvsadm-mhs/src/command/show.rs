@@ -80,16 +80,16 @@ pub fn run(show: &Show, json: bool) -> Result<()> {
 }
 
 fn text(told: &Service, rows: &[Row]) -> String {
-    let config = &told.config;
+    let options = &told.options;
     let mut text = format!("{}  scheduler {}", told.service, told.scheduler);
     if !told.stateless {
         text += ", stateful: each flow has an entry";
     }
     text += &format!(
         "\n{} slots, {} unstable ({})",
-        config.size,
+        options.size,
         told.unstable,
-        percent(ratio(told.unstable, config.size)),
+        percent(ratio(told.unstable, options.size)),
     );
     if let Some(ms) = told.next_merge_ms {
         text += &format!(", next merge in {}", time(ms));
@@ -97,7 +97,7 @@ fn text(told: &Service, rows: &[Row]) -> String {
     text += &format!(
         "\nsession timeout {}, balance {} %, generation {}\n\n",
         time(told.session_timeout_ms),
-        config.balance,
+        options.balance,
         told.generation
     );
 
@@ -123,7 +123,7 @@ fn text(told: &Service, rows: &[Row]) -> String {
             server.time_left_ms.map_or("-".into(), time),
             server.slots_old.to_string(),
             server.slots_new.to_string(),
-            percent(ratio(server.slots_new, config.size)),
+            percent(ratio(server.slots_new, options.size)),
             match entry {
                 Some(entry) => (entry.active + entry.inactive).to_string(),
                 None => "-".into(),

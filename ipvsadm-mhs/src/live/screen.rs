@@ -98,7 +98,7 @@ fn draw_services(frame: &mut Frame, area: Rect, view: &View) {
     let width = area.width.saturating_sub(taken).clamp(4, 40);
     let row = |row: &Row| {
         let told = &row.service;
-        let unstable = ratio(told.unstable, told.config.size);
+        let unstable = ratio(told.unstable, told.options.size);
         TableRow::new(vec![
             Cell::from(told.service.to_string()),
             Cell::from(bar(
@@ -184,7 +184,7 @@ fn draw_servers(frame: &mut Frame, area: Rect, view: &View) {
                 Span::styled("█".repeat(new_cells), STABLE),
                 Span::styled("▒".repeat(old_cells), UNSTABLE),
             ])),
-            right(percent(ratio(new, told.config.size))),
+            right(percent(ratio(new, told.options.size))),
             right(short(row.packets)),
             right(
                 row.entries
@@ -213,7 +213,7 @@ fn draw_servers(frame: &mut Frame, area: Rect, view: &View) {
         false => format!("session timeout {}", time(told.session_timeout_ms)),
     };
     let kind = if told.stateless { "" } else { ", stateful" };
-    let title = format!("{}  {} slots{kind}", told.service, told.config.size);
+    let title = format!("{}  {} slots{kind}", told.service, told.options.size);
     frame.render_widget(Line::from(title.bold()), line);
     let more = Line::from(more.dim()).alignment(Alignment::Right);
     frame.render_widget(Paragraph::new(more), line);
