@@ -34,6 +34,9 @@ pub fn table(config: &Config, fleet: &Fleet) -> Result<Table, String> {
     Ok(owners.into_iter().map(server).collect())
 }
 
+/// The old server of each slot that is unstable now, `None` if it had none.
+pub type Unstable = BTreeMap<u32, Option<Server>>;
+
 /// One server before and after a change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Share {
@@ -70,13 +73,12 @@ pub struct Forecast {
     pub servers: Vec<Share>,
 }
 
-/// Compares the tables of two fleets. `unstable` has the old server of the slots that are unstable
-/// now.
+/// Compares the tables of two fleets.
 pub fn forecast(
     config: &Config,
     before: &Fleet,
     after: &Fleet,
-    unstable: &BTreeMap<u32, Option<Server>>,
+    unstable: &Unstable,
 ) -> Result<Forecast, String> {
     let (new, then) = (table(config, before)?, table(config, after)?);
     let slots = config.size;

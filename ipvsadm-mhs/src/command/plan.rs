@@ -6,10 +6,10 @@ use crate::{
     cli::{Change, Plan, Set},
     command::{drain, set::apply_server},
     error::{Error, Result},
-    forecast::{self, Fleet, Forecast},
+    forecast::{self, Fleet, Forecast, Unstable},
     ipvs::{Ipvs, ServerOptions},
     mhs::Mhs,
-    module,
+    module::{self, Options},
     output::{self, percent, ratio, Table},
     server::{self, Server},
     service::Service,
@@ -45,16 +45,13 @@ pub fn run(plan: &Plan, json: bool) -> Result<()> {
     let mut text = String::new();
     for planned in planned(&mut ipvs, &plan.change)? {
         let service = planned.service;
-        let told = mhs.as_mut().map(|mhs| mhs.service(&service));
-        let (config, unstable) = match (told, &mut mhs) {
-            (Some(Ok(told)), Some(mhs)) => {
-                let slots = mhs.slots(&service, true)?;
-                let unstable = slots.into_iter().map(|slot| (slot.slot, slot.old));
-                (told.options.config()?, unstable.collect())
-            }
-            // Scheduled by another one: as if it were by mhs.
-            _ => (module::options().config()?, BTreeMap::new()),
+        let told = match &mut mhs {
+            Some(mhs) => if_scheduled(look(mhs, &service))?,
+            None => None,
         };
+        // Scheduled by another one: as if it were by mhs.
+        let (options, unstable) = told.unwrap_or_else(|| (module::options(), BTreeMap::new()));
+        let config = options.config()?;
         let forecast = forecast::forecast(&config, &planned.before, &planned.after, &unstable);
         let forecast = forecast.map_err(Error::Usage)?;
         text += &render(&service, &forecast);
@@ -84,6 +81,23 @@ pub fn run(plan: &Plan, json: bool) -> Result<()> {
         text += &format!("{slot} {}\n", server.as_deref().unwrap_or("-"));
     }
     output::text(&text)
+}
+
+/// How the tables of a service are made, and the old server of its unstable slots.
+fn look(mhs: &mut Mhs, service: &Service) -> Result<(Options, Unstable)> {
+    let options = mhs.service(service)?.options;
+    let slots = mhs.slots(service, true)?.into_iter();
+    let unstable = slots.map(|slot| (slot.slot, slot.old)).collect();
+    Ok((options, unstable))
+}
+
+/// `None` if mhs does not schedule what was looked at. Any other error is one: a plan that does not
+/// know what is unstable would be wrong.
+fn if_scheduled<T>(told: Result<T>) -> Result<Option<T>> {
+    match told {
+        Err(Error::NotMhs(..) | Error::NoService(_)) => Ok(None),
+        told => told.map(Some),
+    }
 }
 
 /// The servers of a service, with their weights.
@@ -258,6 +272,21 @@ mod tests {
     use super::*;
     use crate::{module::Config, service::Protocol};
     use expect_test::expect;
+
+    #[test]
+    fn only_another_scheduler_is_no_error() {
+        let service = Service::with_protocol(Protocol::Tcp, "192.0.2.1:80").unwrap();
+        let other = || Err::<(), _>(Error::NotMhs(service, "rr".into()));
+        assert!(matches!(if_scheduled(other()), Ok(None)));
+        assert!(matches!(if_scheduled(Ok(7)), Ok(Some(7))));
+        for error in [
+            Error::NotPermitted,
+            Error::Unsteady(20),
+            Error::Answer(String::new()),
+        ] {
+            assert!(if_scheduled(Err::<(), _>(error)).is_err());
+        }
+    }
 
     #[test]
     fn text() {
