@@ -34,8 +34,16 @@ pub fn table(config: &Config, fleet: &Fleet) -> Result<Table, String> {
     Ok(owners.into_iter().map(server).collect())
 }
 
+/// The old server of an unstable slot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Old {
+    pub server: Server,
+    /// It is reached in another way now: such a slot is unstable whatever its new server is.
+    pub is_superseded: bool,
+}
+
 /// The old server of each slot that is unstable now, `None` if it had none.
-pub type Unstable = BTreeMap<u32, Option<Server>>;
+pub type Unstable = BTreeMap<u32, Option<Old>>;
 
 /// One server before and after a change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -86,10 +94,16 @@ pub fn forecast(
     let (mut moved, mut unstable_after, mut pinned, mut ending) = (0, 0, 0, 0);
     for (slot, (new, then)) in (0..).zip(new.iter().zip(&then)) {
         let was_unstable = unstable.get(&slot);
-        let old = was_unstable.copied().unwrap_or(*new);
+        let old = match was_unstable {
+            Some(old) => old.map(|old| old.server),
+            None => *new,
+        };
+        let is_superseded = was_unstable
+            .and_then(Option::as_ref)
+            .is_some_and(|old| old.is_superseded);
         moved += u32::from(new != then);
         // A slot without an old server has nothing to protect.
-        let differs = old.is_some() && old != *then;
+        let differs = old.is_some() && (is_superseded || old != *then);
         unstable_after += u32::from(differs);
         pinned += u32::from(differs && was_unstable.is_none());
         let is_deleted = |server| before.contains_key(&server) && !after.contains_key(&server);
@@ -210,10 +224,24 @@ mod tests {
         let new = table(&config(), &three).unwrap();
         let unstable = (0..).zip(old.iter().zip(&new));
         let unstable = unstable.filter(|(_, (old, new))| old != new);
-        let unstable: BTreeMap<_, _> = unstable.map(|(slot, (old, _))| (slot, *old)).collect();
-        let forecast = forecast(&config(), &three, &all, &unstable).unwrap();
-        assert_eq!(forecast.unstable_before, unstable.len() as u32);
+        let slots = |is_superseded| {
+            let old = |server| Old {
+                server,
+                is_superseded,
+            };
+            let slots = unstable.clone();
+            let slots = slots.map(|(slot, (server, _))| (slot, server.map(old)));
+            slots.collect::<Unstable>()
+        };
+        let same = slots(false);
+        let forecast_of = |unstable| forecast(&config(), &three, &all, unstable).unwrap();
+        let forecast = forecast_of(&same);
+        assert_eq!(forecast.unstable_before, same.len() as u32);
         assert_eq!((forecast.unstable_after, forecast.pinned), (0, 0));
+        // In another way it is not what it was.
+        let forecast = forecast_of(&slots(true));
+        assert_eq!(forecast.unstable_after, forecast.unstable_before);
+        assert_eq!(forecast.pinned, 0);
     }
 
     #[test]

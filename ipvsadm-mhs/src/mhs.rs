@@ -322,12 +322,38 @@ pub struct Server {
     pub bytes: u64,
 }
 
+/// A server that slots name. One whose forwarding method was changed is there twice, as long as flows
+/// go on in the way they came: a slot of both is unstable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    pub server: server::Server,
+    pub index: u16,
+    /// Another member is this server from now on.
+    pub is_superseded: bool,
+}
+
+impl Member {
+    /// The member of that index.
+    fn find(servers: &[Server], index: u16) -> Option<Self> {
+        let found = servers.iter().find(|server| server.index == index)?;
+        let successor = |other: &Server| {
+            let is_configured = matches!(other.state, State::Live | State::Draining);
+            other.server == found.server && other.index != index && is_configured
+        };
+        Some(Self {
+            server: found.server,
+            index,
+            is_superseded: found.state == State::Grace && servers.iter().any(successor),
+        })
+    }
+}
+
 /// A slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     pub slot: u32,
-    pub old: Option<server::Server>,
-    pub new: Option<server::Server>,
+    pub old: Option<Member>,
+    pub new: Option<Member>,
     /// Until it is merged; 0 for a stable slot.
     pub time_left_ms: u32,
 }
@@ -509,10 +535,6 @@ impl Mhs {
             let attrs = attrs.into_iter().collect();
             let found = self.dump::<SlotsAttr>(Cmd::GetSlots, attrs, &what);
             let found = found.map_err(|error| gone(error, service))?;
-            let server = |index: u16| {
-                let found = servers.iter().find(|server| server.index == index);
-                found.map(|found| found.server)
-            };
             let mut slots = Vec::new();
             for message in &found {
                 let attrs = message.attrs().get_attr_handle();
@@ -528,7 +550,7 @@ impl Mhs {
                 for (((slot, old), new), time_left_ms) in numbers.zip(old).zip(new).zip(left) {
                     let named = |index| match index {
                         NONE => Ok(None),
-                        index => server(index).map(Some).ok_or(index),
+                        index => Member::find(&servers, index).map(Some).ok_or(index),
                     };
                     let (Ok(old), Ok(new)) = (named(old), named(new)) else {
                         // A server that came between the two dumps.
@@ -850,6 +872,37 @@ mod tests {
         }
         let attrs: Attrs<ServiceAttr> = attrs.into_iter().collect();
         read_service(&attrs.get_attr_handle())
+    }
+
+    #[test]
+    fn a_server_whose_method_changed_is_two_members() {
+        let server = |n: u8, index, state| Server {
+            server: server::Server {
+                address: [192, 0, 2, n].into(),
+                port: 80,
+            },
+            index,
+            weight: 1,
+            method: "Route",
+            state,
+            time_left_ms: None,
+            slots_old: 0,
+            slots_new: 0,
+            packets: 0,
+            bytes: 0,
+        };
+        let servers = [
+            server(11, 0, State::Grace),
+            server(11, 1, State::Live),
+            server(12, 2, State::Grace),
+        ];
+        let find = |index| Member::find(&servers, index).unwrap();
+        assert_ne!(find(0), find(1));
+        assert_eq!(
+            [0, 1, 2].map(|index| find(index).is_superseded),
+            [true, false, false]
+        );
+        assert_eq!(Member::find(&servers, 3), None);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use crate::{
     cli::{Change, Plan, Set},
     command::{drain, set::apply_server},
     error::{Error, Result},
-    forecast::{self, Fleet, Forecast, Unstable},
+    forecast::{self, Fleet, Forecast, Old, Unstable},
     ipvs::{Ipvs, ServerOptions},
-    mhs::Mhs,
+    mhs::{Member, Mhs},
     module::{self, Options},
     output::{self, percent, ratio, Table},
     server::{self, Server},
@@ -87,7 +87,11 @@ pub fn run(plan: &Plan, json: bool) -> Result<()> {
 fn look(mhs: &mut Mhs, service: &Service) -> Result<(Options, Unstable)> {
     let options = mhs.service(service)?.options;
     let slots = mhs.slots(service, true)?.into_iter();
-    let unstable = slots.map(|slot| (slot.slot, slot.old)).collect();
+    let old = |member: Member| Old {
+        server: member.server,
+        is_superseded: member.is_superseded,
+    };
+    let unstable = slots.map(|slot| (slot.slot, slot.old.map(old))).collect();
     Ok((options, unstable))
 }
 

@@ -5,7 +5,7 @@
 use crate::{
     cli::Slots,
     error::Result,
-    mhs::{Mhs, Slot},
+    mhs::{Member, Mhs, Slot},
     output::{self, time, Table},
     server::Server,
     service,
@@ -34,16 +34,17 @@ struct Json<'a> {
 
 impl<'a> Json<'a> {
     fn new(service: &'a service::Service, slots: &[Slot]) -> Self {
-        let mut servers: Vec<Server> = slots
+        let mut members: Vec<Member> = slots
             .iter()
             .flat_map(|s| [s.old, s.new])
             .flatten()
             .collect();
-        servers.sort();
-        servers.dedup();
-        let place = |server: Option<Server>| servers.binary_search(&server?).ok();
+        members.sort();
+        members.dedup();
+        let place = |member: Option<Member>| members.binary_search(&member?).ok();
         let row = |s: &Slot| (s.slot, place(s.old), place(s.new), s.time_left_ms);
         let slots = slots.iter().map(row).collect();
+        let servers = members.iter().map(|member| member.server).collect();
         Self {
             service,
             servers,
@@ -54,7 +55,7 @@ impl<'a> Json<'a> {
 
 fn table(slots: &[Slot]) -> String {
     let mut table = Table::new(&[">Slot", "Old", "New", ">Left"]);
-    let name = |server: Option<Server>| server.map_or("-".into(), |server| server.to_string());
+    let name = |member: Option<Member>| member.map_or("-".into(), |m| m.server.to_string());
     for slot in slots {
         table.row([
             slot.slot.to_string(),
@@ -78,13 +79,20 @@ mod tests {
     use crate::service::Protocol;
     use expect_test::expect;
 
-    fn slots() -> [Slot; 3] {
-        let server = |n: u8| {
-            Some(Server {
+    fn slots() -> [Slot; 4] {
+        let member = |n: u8, index| {
+            let server = Server {
                 address: [192, 0, 2, n].into(),
                 port: 80,
+            };
+            Some(Member {
+                server,
+                index,
+                is_superseded: index == 0,
             })
         };
+        // 192.0.2.12 is reached in another way now.
+        let [eleven, twelve, before] = [member(11, 1), member(12, 2), member(12, 0)];
         let slot = |slot, old, new, time_left_ms| Slot {
             slot,
             old,
@@ -92,9 +100,10 @@ mod tests {
             time_left_ms,
         };
         [
-            slot(0, server(12), server(12), 0),
-            slot(1, server(11), server(12), 59_200),
+            slot(0, twelve, twelve, 0),
+            slot(1, eleven, twelve, 59_200),
             slot(2, None, None, 0),
+            slot(3, before, twelve, 3_000),
         ]
     }
 
@@ -105,6 +114,7 @@ mod tests {
                0  192.0.2.12:80  same               -
                1  192.0.2.11:80  192.0.2.12:80  59.2s
                2  -              same               -
+               3  192.0.2.12:80  192.0.2.12:80   3.0s
         "#]]
         .assert_eq(&table(&slots()));
     }
@@ -113,7 +123,7 @@ mod tests {
     fn json() {
         let service = service::Service::with_protocol(Protocol::Tcp, "192.0.2.1:80").unwrap();
         let slots = slots();
-        expect![[r#"{"service":{"protocol":"tcp","address":"192.0.2.1","port":80},"servers":[{"address":"192.0.2.11","port":80},{"address":"192.0.2.12","port":80}],"slots":[[0,1,1,0],[1,0,1,59200],[2,null,null,0]]}"#]]
+        expect![[r#"{"service":{"protocol":"tcp","address":"192.0.2.1","port":80},"servers":[{"address":"192.0.2.11","port":80},{"address":"192.0.2.12","port":80},{"address":"192.0.2.12","port":80}],"slots":[[0,2,2,0],[1,0,2,59200],[2,null,null,0],[3,1,2,3000]]}"#]]
             .assert_eq(&serde_json::to_string(&Json::new(&service, &slots)).unwrap());
     }
 }
