@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ipvsadm-mhs: {error}");
+            output::complain(format_args!("ipvsadm-mhs: {error}"));
             ExitCode::from(error.status())
         }
     }

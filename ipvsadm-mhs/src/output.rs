@@ -4,20 +4,74 @@
 
 use crate::error::{Error, Result};
 use serde::Serialize;
-use std::io::{self, Write};
+use std::{
+    fmt::Display,
+    io::{self, Stdout, Write},
+};
 
-/// Prints text. A reader that has seen enough is no error.
+/// Prints text, the answer to a question. A reader that has seen enough is no error, and ends it.
+///
+/// What is told while something is changed goes by [`Progress`].
 pub fn text(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write(&mut io::stdout().lock(), text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.map_err(Error::io("standard output")),
     }
 }
 
+fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Prints a line.
 pub fn line(line: impl AsRef<str>) -> Result<()> {
     text(&format!("{}\n", line.as_ref()))
+}
+
+/// Says something on standard error. Nobody may listen there either, and that is no reason to stop.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// What a command tells while it changes something, or waits for what it changed.
+///
+/// That it can be told nobody any more does not stop a change half-way: it goes on in silence, and ends
+/// with the status of what it did.
+pub struct Progress<W = Stdout> {
+    json: bool,
+    /// `None` once it failed.
+    out: Option<W>,
+}
+
+impl Progress {
+    pub fn new(json: bool) -> Self {
+        let out = Some(io::stdout());
+        Self { json, out }
+    }
+}
+
+impl<W: Write> Progress<W> {
+    /// Tells `value` to a program, or `sentence` to people.
+    pub fn tell(&mut self, value: &impl Serialize, sentence: impl FnOnce() -> String) {
+        let Some(out) = &mut self.out else {
+            return;
+        };
+        let line = match self.json {
+            true => serde_json::to_string(value).map_err(io::Error::from),
+            false => Ok(sentence()),
+        };
+        let Err(error) = line.and_then(|line| write(out, &format!("{line}\n"))) else {
+            return;
+        };
+        self.out = None;
+        // A reader that has seen enough knows.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            complain(format_args!(
+                "ipvsadm-mhs: standard output: {error}; it goes on without"
+            ));
+        }
+    }
 }
 
 /// Prints a value as one line of JSON.
@@ -136,6 +190,50 @@ pub fn time(ms: u64) -> String {
 mod tests {
     use super::*;
     use expect_test::expect;
+
+    /// Takes so many lines, and then fails.
+    struct Reader {
+        lines: usize,
+        error: io::ErrorKind,
+        seen: Vec<u8>,
+        tries: usize,
+    }
+
+    impl Write for &mut Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.tries += 1;
+            if self.tries > self.lines {
+                return Err(self.error.into());
+            }
+            self.seen.extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_change_goes_on_when_its_reader_has_gone() {
+        for error in [io::ErrorKind::BrokenPipe, io::ErrorKind::StorageFull] {
+            let mut reader = Reader {
+                lines: 1,
+                error,
+                seen: Vec::new(),
+                tries: 0,
+            };
+            let mut progress = Progress {
+                json: false,
+                out: Some(&mut reader),
+            };
+            for step in ["one", "two", "three"] {
+                progress.tell(&step, || step.into());
+            }
+            assert_eq!(reader.seen, b"one\n");
+            assert_eq!(reader.tries, 2);
+        }
+    }
 
     #[test]
     fn tables() {

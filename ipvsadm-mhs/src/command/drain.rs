@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     ipvs::{Ipvs, ServerEntry},
     mhs::{self, Mhs},
-    output,
+    output::{self, Progress},
     server::{self, Server},
     service::Service,
 };
@@ -138,6 +138,7 @@ pub fn wait(
         .timeout
         .map(|seconds| start + Duration::from_secs(seconds));
     let mut told: Vec<Left> = Vec::new();
+    let mut progress = Progress::new(json);
     loop {
         let left = look(ipvs, &mut mhs, drained, start)?;
         for now in &left {
@@ -145,10 +146,7 @@ pub fn wait(
                 .iter()
                 .find(|l| (l.service, l.server) == (now.service, now.server));
             if before.is_none_or(|b| (b.slots, b.entries) != (now.slots, now.entries)) {
-                match json {
-                    true => output::json(now)?,
-                    false => output::line(sentence(now))?,
-                }
+                progress.tell(now, || sentence(now));
             }
         }
         if left.iter().all(Left::is_nothing) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub fn run(args: &Events, json: bool) -> Result<()> {
     let listener = Mhs::connect()?.listen()?;
     if !json {
-        eprintln!("waiting for events (end with Ctrl-C)");
+        output::complain("waiting for events (end with Ctrl-C)");
     }
     let end = args
         .timeout

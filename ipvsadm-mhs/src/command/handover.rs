@@ -11,7 +11,7 @@ use crate::{
     ipvs::{flags, Ipvs},
     mhs::Mhs,
     module,
-    output::{self, time},
+    output::{time, Progress},
     service::{self, Service},
 };
 use serde::Serialize;
@@ -40,17 +40,14 @@ enum Step<'a> {
 }
 
 impl Step<'_> {
-    fn tell(&self, json: bool) -> Result<()> {
-        if json {
-            return output::json(self);
-        }
-        output::line(match self {
+    fn sentence(&self) -> String {
+        match self {
             Self::Pinning { service, left_ms } => {
                 let left = time(*left_ms);
                 format!("{service}: every flow gets an entry; {left} until all that live were seen")
             }
             Self::Done { service, scheduler } => format!("{service}: scheduled by {scheduler}"),
-        })
+        }
     }
 }
 
@@ -81,6 +78,7 @@ pub fn run(handover: &Handover, json: bool) -> Result<()> {
     options.flags |= flags::SCHED_3;
     ipvs.edit_service(&service, &options)?;
     let end = Instant::now() + session + MARGIN;
+    let mut progress = Progress::new(json);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -88,7 +86,8 @@ pub fn run(handover: &Handover, json: bool) -> Result<()> {
         }
         let left_ms = left.as_millis() as u64;
         let service = &service;
-        Step::Pinning { service, left_ms }.tell(json)?;
+        let step = Step::Pinning { service, left_ms };
+        progress.tell(&step, || step.sentence());
         thread::sleep(left.min(TELL));
         // Somebody else may have changed it meanwhile: then it is not ours to go on.
         let now = ipvs.service(service)?.options;
@@ -104,7 +103,9 @@ pub fn run(handover: &Handover, json: bool) -> Result<()> {
     ipvs.edit_service(&service, &options)?;
     let scheduler = &scheduler;
     let service = &service;
-    Step::Done { service, scheduler }.tell(json)
+    let step = Step::Done { service, scheduler };
+    progress.tell(&step, || step.sentence());
+    Ok(())
 }
 
 /// The service of that name, whatever scheduler it has.
