@@ -5,8 +5,9 @@
 use crate::{
     cli::{Drain, Wait},
     error::{Error, Result},
-    ipvs::{Ipvs, ServerEntry},
+    ipvs::{Ipvs, ServerEntry, ServiceEntry},
     mhs::{self, Mhs},
+    module,
     output::{self, Progress},
     server::{self, Server},
     service::Service,
@@ -98,13 +99,14 @@ pub fn look(
                 let slots = own().map(|server| server.slots_old).sum();
                 (slots, own().filter_map(|server| server.time_left_ms).max())
             }
-            None if ipvs.service(service)?.options.scheduler == crate::module::scheduler() => {
+            None if is_stateless(ipvs.service(service))? => {
                 let session = Duration::from_secs(timeouts.session(service).into());
                 let left = session.saturating_sub(since.elapsed());
                 let slots = u32::from(!left.is_zero());
                 (slots, (slots > 0).then_some(left.as_millis() as u64))
             }
-            // Another scheduler makes an entry of each flow at once.
+            // Another scheduler makes an entry of each flow at once, and there is none of a service
+            // that was deleted meanwhile.
             None => (0, None),
         };
         // Deleted meanwhile: nothing is left.
@@ -119,6 +121,15 @@ pub fn look(
         });
     }
     Ok(all)
+}
+
+/// Whether flows of a service may have no entry; it may have been deleted.
+fn is_stateless(found: Result<ServiceEntry>) -> Result<bool> {
+    match found {
+        Ok(entry) => Ok(entry.options.scheduler == module::scheduler()),
+        Err(Error::NoService(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits until nothing is left of the servers, telling about it.
@@ -182,12 +193,20 @@ fn sentence(left: &Left) -> String {
     }
 }
 
+/// A server that was deleted this moment, by itself or with its service, is out of service already.
+pub fn unless_gone(changed: Result<()>) -> Result<()> {
+    match changed {
+        Err(Error::NoServer(..) | Error::NoService(_)) => Ok(()),
+        changed => changed,
+    }
+}
+
 /// Sets weight 0.
 pub fn stop(ipvs: &mut Ipvs, found: &[(Service, ServerEntry)]) -> Result<()> {
     for (service, entry) in found {
         let mut options = entry.options;
         options.weight = 0;
-        ipvs.edit_server(service, &entry.server, &options)?;
+        unless_gone(ipvs.edit_server(service, &entry.server, &options))?;
     }
     Ok(())
 }
@@ -208,6 +227,24 @@ pub fn run(drain: &Drain, json: bool) -> Result<()> {
 mod tests {
     use super::*;
     use expect_test::expect;
+
+    #[test]
+    fn what_is_gone_is_drained() {
+        let service = Service::Mark {
+            mark: 7,
+            family: crate::service::Family::Inet,
+        };
+        let server = Server {
+            address: [192, 0, 2, 11].into(),
+            port: 80,
+        };
+        assert!(unless_gone(Ok(())).is_ok());
+        assert!(unless_gone(Err(Error::NoServer(service, server))).is_ok());
+        assert!(unless_gone(Err(Error::NoService(service))).is_ok());
+        assert!(unless_gone(Err(Error::NotPermitted)).is_err());
+        assert!(!is_stateless(Err(Error::NoService(service))).unwrap());
+        assert!(is_stateless(Err(Error::NotPermitted)).is_err());
+    }
 
     #[test]
     fn sentences() {

@@ -4,7 +4,7 @@
 
 use crate::{
     cli::{Change, Plan, Set},
-    command::{drain, set::apply_server},
+    command::{drain, replace::no_twins, set::apply_server},
     error::{Error, Result},
     forecast::{self, Fleet, Forecast, Old, Unstable},
     ipvs::{Ipvs, ServerOptions},
@@ -154,19 +154,16 @@ fn planned(ipvs: &mut Ipvs, change: &Change) -> Result<Vec<Planned>> {
         Change::Replace(replace) => {
             let old = server::Name::parse(&replace.old).map_err(Error::Usage)?;
             let new = server::Name::parse(&replace.new).map_err(Error::Usage)?;
-            all(
-                ipvs,
-                &old,
-                replace.service.get()?,
-                |service, server, fleet| {
-                    let weight = fleet.insert(server, 0).unwrap_or(0);
-                    let new = new.like(&server);
-                    match fleet.insert(new, weight) {
-                        None => Ok(()),
-                        Some(_) => Err(Error::Exists(format!("server {new} of {service}"))),
-                    }
-                },
-            )
+            let service = replace.service.get()?;
+            no_twins(&drain::find(ipvs, &old, service)?, &new)?;
+            all(ipvs, &old, service, |service, server, fleet| {
+                let weight = fleet.insert(server, 0).unwrap_or(0);
+                let new = new.like(&server);
+                match fleet.insert(new, weight) {
+                    None => Ok(()),
+                    Some(_) => Err(Error::Exists(format!("server {new} of {service}"))),
+                }
+            })
         }
     }
 }
