@@ -35,7 +35,7 @@ pub fn run() -> Result<()> {
         };
         let own = counters.iter().filter(|(of, ..)| *of == name);
         samples.push(Sample {
-            servers,
+            servers: by_labels(servers),
             entries: ipvs.servers(&name)?,
             counters: own.map(|&(_, cpu, counters)| (cpu, counters)).collect(),
             service,
@@ -56,6 +56,37 @@ fn server_labels(service: &service::Service, server: &Server) -> Vec<(&'static s
     // The same server may be there in another way, in its grace.
     all.push(("forward", server.method.to_lowercase()));
     all
+}
+
+/// Servers that differ by their labels. Masquerading and back makes two of one, one of them in its
+/// grace, and the same labels twice are none for Prometheus.
+fn by_labels(servers: Vec<Server>) -> Vec<Server> {
+    let mut all: Vec<Server> = Vec::new();
+    for server in servers {
+        let is_same = |s: &&mut Server| (s.server, s.method) == (server.server, server.method);
+        match all.iter_mut().find(is_same) {
+            Some(same) => *same = merged(same, &server),
+            None => all.push(server),
+        }
+    }
+    all
+}
+
+/// Two members as one server: what can be counted is added up, the rest is that of the one which is
+/// configured.
+fn merged(one: &Server, other: &Server) -> Server {
+    let main = match one.state {
+        State::Live | State::Draining => one,
+        State::Grace | State::Gone => other,
+    };
+    Server {
+        time_left_ms: one.time_left_ms.max(other.time_left_ms),
+        slots_old: one.slots_old.saturating_add(other.slots_old),
+        slots_new: one.slots_new.saturating_add(other.slots_new),
+        packets: one.packets.saturating_add(other.packets),
+        bytes: one.bytes.saturating_add(other.bytes),
+        ..main.clone()
+    }
 }
 
 /// The text of all families, to be.
@@ -302,6 +333,46 @@ mod tests {
     use super::*;
     use crate::{command::list::tests::example, ipvs, server};
     use expect_test::expect;
+
+    #[test]
+    fn the_same_labels_only_once() {
+        let server = |index, method, state, weight| Server {
+            server: server::Server {
+                address: [192, 0, 2, 11].into(),
+                port: 80,
+            },
+            index,
+            weight,
+            method,
+            state,
+            time_left_ms: (state == State::Grace).then_some(1000 * u64::from(index)),
+            slots_old: 100,
+            slots_new: 10,
+            packets: 1000,
+            bytes: 64_000,
+        };
+        // Routed, masqueraded, routed, masqueraded, routed again.
+        let servers = by_labels(vec![
+            server(1, "Route", State::Grace, 1),
+            server(2, "Masq", State::Grace, 2),
+            server(3, "Route", State::Grace, 3),
+            server(4, "Masq", State::Grace, 4),
+            server(5, "Route", State::Live, 5),
+        ]);
+        let told = |s: &Server| (s.method, s.state, s.weight, s.time_left_ms);
+        assert_eq!(
+            servers.iter().map(told).collect::<Vec<_>>(),
+            [
+                ("Route", State::Live, 5, Some(3000)),
+                ("Masq", State::Grace, 4, Some(4000))
+            ]
+        );
+        let count = |s: &Server| (s.slots_old, s.slots_new, s.packets, s.bytes);
+        assert_eq!(
+            servers.iter().map(count).collect::<Vec<_>>(),
+            [(300, 30, 3000, 192_000), (200, 20, 2000, 128_000)]
+        );
+    }
 
     /// The text that the selftest `tool-read` has a parser of Prometheus read, too.
     #[test]
