@@ -5,7 +5,7 @@
 use crate::{
     error::{Error, Result},
     ipvs::Ipvs,
-    mhs::{Event, Listener, Mhs, Server, Service},
+    mhs::{Event, Listener, Mhs, Server, Service, State},
     server, service,
 };
 use std::{
@@ -134,12 +134,32 @@ impl History {
     }
 }
 
+/// Packets of a member of a service, when they were read. A server whose forwarding method was changed
+/// is two members, so that its name alone is none.
+type Packets = HashMap<(service::Service, server::Server, u16), (Instant, u64)>;
+
+/// Takes note of the packets of a server in `now`, and says how many came a second since `before`.
+fn packet_rate(
+    before: &Packets,
+    now: &mut Packets,
+    service: service::Service,
+    server: &Server,
+    at: Instant,
+) -> f64 {
+    let key = (service, server.server, server.index);
+    now.insert(key, (at, server.packets));
+    before.get(&key).map_or(0.0, |(then, packets)| {
+        let seconds = (at - *then).as_secs_f64().max(1e-3);
+        server.packets.saturating_sub(*packets) as f64 / seconds
+    })
+}
+
 pub struct Watch {
     mhs: Mhs,
     ipvs: Ipvs,
     listener: Listener,
     services: HashMap<service::Service, History>,
-    servers: HashMap<(service::Service, server::Server), (Instant, u64)>,
+    servers: Packets,
     events: VecDeque<(Instant, String)>,
 }
 
@@ -219,16 +239,13 @@ impl Watch {
             servers => servers?,
         };
         let entries = self.ipvs.servers(&name)?;
-        let mut counts = HashMap::new();
+        let mut counts = Packets::new();
         for server in servers {
-            let entry = entries.iter().find(|entry| entry.server == server.server);
-            let key = (name, server.server);
-            let now = Instant::now();
-            let packets = self.servers.get(&key).map_or(0.0, |(at, before)| {
-                let seconds = (now - *at).as_secs_f64().max(1e-3);
-                server.packets.saturating_sub(*before) as f64 / seconds
-            });
-            counts.insert(key, (now, server.packets));
+            let known = matches!(server.state, State::Live | State::Draining);
+            let entry = entries
+                .iter()
+                .find(|entry| known && entry.server == server.server);
+            let packets = packet_rate(&self.servers, &mut counts, name, &server, Instant::now());
             view.servers.push(ServerRow {
                 entries: entry.map(|entry| entry.active + entry.inactive),
                 server,
@@ -318,6 +335,43 @@ mod tests {
         };
         assert_eq!(rates(0), (1000.0, 0.0));
         assert_eq!(rates(250), (1000.0, 250.0));
+    }
+
+    #[test]
+    fn two_members_of_one_name_have_a_rate_each() {
+        let service = service::Service::Mark {
+            mark: 7,
+            family: service::Family::Inet,
+        };
+        let member = |index, packets| Server {
+            server: server::Server {
+                address: [192, 0, 2, 11].into(),
+                port: 80,
+            },
+            index,
+            weight: 1,
+            method: "Route",
+            state: State::Live,
+            time_left_ms: None,
+            slots_old: 0,
+            slots_new: 0,
+            packets,
+            bytes: 0,
+        };
+        let start = Instant::now();
+        let look = |before: &Packets, seconds, packets: [u64; 2]| {
+            let mut now = Packets::new();
+            let at = start + Duration::from_secs(seconds);
+            let rates = [0, 1].map(|index| {
+                let member = member(index, packets[usize::from(index)]);
+                packet_rate(before, &mut now, service, &member, at)
+            });
+            (now, rates)
+        };
+        let (first, rates) = look(&Packets::new(), 0, [1_000_000, 10]);
+        assert_eq!(rates, [0.0, 0.0]);
+        let (_, rates) = look(&first, 2, [1_000_000, 30]);
+        assert_eq!(rates, [0.0, 10.0]);
     }
 
     #[test]
