@@ -17,7 +17,7 @@ Exit status:
   3  the module ip_vs_mhs, or ip_vs, is not loaded
   4  not permitted: CAP_NET_ADMIN is needed
   5  the loaded module is too old for what was asked
-  6  no such service, server or scheduler
+  6  no such service, server, scheduler or persistence engine
   7  it is there already
   8  the time given with --timeout is over";
 

@@ -62,6 +62,10 @@ pub enum Error {
     #[error("no scheduler {0}: the kernel has no module for it")]
     NoScheduler(String),
 
+    /// No such persistence engine.
+    #[error("no persistence engine {0}: the kernel has no module for it")]
+    NoEngine(String),
+
     /// What was to be added is there already.
     #[error("{0} is there already")]
     Exists(String),
@@ -115,7 +119,8 @@ impl Error {
             | Self::NotMhs(..)
             | Self::NoServer(..)
             | Self::NoServerNamed(_)
-            | Self::NoScheduler(_) => 6,
+            | Self::NoScheduler(_)
+            | Self::NoEngine(_) => 6,
             Self::Exists(_) => 7,
             Self::TimedOut(_) => 8,
         }

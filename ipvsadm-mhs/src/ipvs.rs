@@ -7,6 +7,7 @@
 use crate::{
     error::{Error, Result},
     genl::{self, answer, attr, bytes, inside, nest, number, string, Attrs, Genl},
+    module,
     server::Server,
     service::{Family, Protocol, Service},
 };
@@ -403,7 +404,7 @@ impl Ipvs {
         let sent = self.send(cmd, attrs.into_iter().collect(), what);
         sent.map_err(|error| match error.errno() {
             Some(libc::ESRCH) => Error::NoService(*service),
-            Some(libc::ENOENT) => Error::NoScheduler(options.scheduler.clone()),
+            Some(libc::ENOENT) => unknown(options, module::has_engine),
             _ => error,
         })
     }
@@ -491,6 +492,14 @@ impl Ipvs {
             }
             error => error,
         })
+    }
+}
+
+/// IPVS knows the scheduler or the persistence engine not, and has one answer for both.
+fn unknown(options: &ServiceOptions, has_engine: impl FnOnce(&str) -> bool) -> Error {
+    match &options.pe {
+        Some(pe) if !has_engine(pe) => Error::NoEngine(pe.clone()),
+        _ => Error::NoScheduler(options.scheduler.clone()),
     }
 }
 
@@ -626,6 +635,19 @@ pub fn netmask(text: &str, family: Family) -> std::result::Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_unknown_has_its_name() {
+        let mut options = ServiceOptions::new(Family::Inet, "no-such".into());
+        let has = |engine: &str| engine == "sip";
+        assert!(matches!(unknown(&options, has), Error::NoScheduler(name) if name == "no-such"));
+        options.pe = Some("sip".into());
+        assert!(matches!(unknown(&options, has), Error::NoScheduler(_)));
+        options.pe = Some("soap".into());
+        let error = unknown(&options, has);
+        assert_eq!(error.status(), 6);
+        assert!(error.to_string().contains("persistence engine soap"));
+    }
 
     #[test]
     fn netmasks() {

@@ -93,13 +93,19 @@ pub fn scheduler() -> String {
 
 /// Whether the kernel has a scheduler of that name, or a module for it. In doubt it has.
 pub fn has_scheduler(name: &str) -> bool {
-    let module = format!("ip_vs_{name}");
-    if Path::new("/sys/module").join(&module).exists() {
+    has_module(&format!("ip_vs_{name}"))
+}
+
+/// Whether the kernel has a persistence engine of that name, or a module for it. In doubt it has.
+pub fn has_engine(name: &str) -> bool {
+    has_module(&format!("ip_vs_pe_{name}"))
+}
+
+fn has_module(module: &str) -> bool {
+    if Path::new("/sys/module").join(module).exists() {
         return true;
     }
-    let found = Command::new("modprobe")
-        .args(["-q", "-n", &module])
-        .status();
+    let found = Command::new("modprobe").args(["-q", "-n", module]).status();
     found.map_or(true, |status| status.success())
 }
 

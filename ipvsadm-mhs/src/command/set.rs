@@ -68,14 +68,7 @@ pub fn edit(set: &Set) -> Result<()> {
 
 fn apply_service(options: &mut ServiceOptions, set: &OfService, family: Family) -> Result<()> {
     if let Some(scheduler) = &set.scheduler {
-        let sound = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-        if !(1..=15).contains(&scheduler.len()) || !scheduler.chars().all(sound) {
-            let text = format!(
-                "'{scheduler}' is not the name of a scheduler: 1 to 15 letters, digits, - or _"
-            );
-            return Err(Error::Usage(text));
-        }
-        options.scheduler.clone_from(scheduler);
+        options.scheduler = name(scheduler, "scheduler")?;
     }
     if let Some(names) = &set.sched_flags {
         options.flags &= !flags::SCHED;
@@ -96,7 +89,7 @@ fn apply_service(options: &mut ServiceOptions, set: &OfService, family: Family) 
         options.netmask = ipvs::netmask(mask, family).map_err(Error::Usage)?;
     }
     if let Some(pe) = &set.pe {
-        options.pe = Some(pe.clone());
+        options.pe = Some(name(pe, "persistence engine")?);
     }
     if set.ops {
         options.flags |= flags::ONE_PACKET;
@@ -104,6 +97,17 @@ fn apply_service(options: &mut ServiceOptions, set: &OfService, family: Family) 
         options.flags &= !flags::ONE_PACKET;
     }
     Ok(())
+}
+
+/// A name of a part of IPVS, which is a part of the name of a module.
+fn name(text: &str, of: &str) -> Result<String> {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    match (1..=15).contains(&text.len()) && text.chars().all(sound) {
+        true => Ok(text.to_owned()),
+        false => Err(Error::Usage(format!(
+            "'{text}' is not the name of a {of}: 1 to 15 letters, digits, - or _"
+        ))),
+    }
 }
 
 fn sched_flags(names: &[String]) -> std::result::Result<u32, String> {
