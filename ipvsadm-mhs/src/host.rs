@@ -15,8 +15,9 @@ pub struct Host {
 /// Reads `ADDRESS`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `[ADDRESS]`.
 ///
 /// The address is an IPv4 address, an IPv6 address or the name of a host; the port a number or the
-/// name of a service as in `/etc/services`. An IPv6 address without brackets has no port.
-pub fn parse(text: &str, sock: SockType) -> Result<Host, String> {
+/// name of a service as in `/etc/services`, of any protocol if `sock` is `None`. An IPv6 address without
+/// brackets has no port.
+pub fn parse(text: &str, sock: Option<SockType>) -> Result<Host, String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inner, after) = rest
             .split_once(']')
@@ -87,7 +88,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 /// Reads a port: a number, or the name of a service.
-pub fn port(text: &str, sock: SockType) -> Result<u16, String> {
+pub fn port(text: &str, sock: Option<SockType>) -> Result<u16, String> {
     if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
         return text
             .parse()
@@ -100,7 +101,7 @@ pub fn port(text: &str, sock: SockType) -> Result<u16, String> {
         ));
     }
     let hints = AddrInfoHints {
-        socktype: sock.into(),
+        socktype: sock.map_or(0, i32::from),
         ..AddrInfoHints::default()
     };
     getaddrinfo(None, Some(text), Some(hints))
@@ -125,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> String {
-        match parse(text, SockType::Stream) {
+        match parse(text, Some(SockType::Stream)) {
             Ok(Host { address, port }) => match port {
                 Some(port) => format!("{address} port {port}"),
                 None => format!("{address}"),
@@ -160,6 +161,19 @@ mod tests {
     #[test]
     fn names() {
         check("localhost:80", expect!["127.0.0.1 port 80"]);
+    }
+
+    #[test]
+    fn ports_of_one_protocol() {
+        // In /etc/services tftp is of UDP, http of TCP.
+        let found = |name, sock| port(name, sock).is_ok();
+        for (name, sock, other) in [
+            ("tftp", SockType::DGram, SockType::Stream),
+            ("http", SockType::Stream, SockType::DGram),
+        ] {
+            assert!(found(name, Some(sock)) && found(name, None));
+            assert!(!found(name, Some(other)));
+        }
     }
 
     #[test]
@@ -214,13 +228,13 @@ mod tests {
         #[test]
         fn what_is_written_is_read(address: IpAddr, port: u16) {
             let text = format!("{}:{port}", bracketed(&address));
-            let read = parse(&text, SockType::Stream).unwrap();
+            let read = parse(&text, Some(SockType::Stream)).unwrap();
             prop_assert_eq!(read, Host { address, port: Some(port) });
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in "[0-9a-f:.\\[\\]/]{0,40}") {
-            let _ = parse(&text, SockType::Stream);
+            let _ = parse(&text, Some(SockType::Stream));
         }
     }
 }

@@ -6,7 +6,6 @@ use crate::{
     host::{self, bracketed, Host},
     service::Service,
 };
-use dns_lookup::SockType;
 use serde::Serialize;
 use std::{fmt, net::IpAddr};
 
@@ -52,7 +51,7 @@ pub struct Name(Host);
 
 impl Name {
     pub fn parse(text: &str) -> Result<Self, String> {
-        host::parse(text, SockType::Stream).map(Self)
+        host::parse(text, None).map(Self)
     }
 
     pub fn matches(&self, server: &Server) -> bool {
@@ -89,6 +88,16 @@ mod tests {
         assert_eq!(read("192.0.2.11"), "192.0.2.11:80");
         assert_eq!(read("192.0.2.11:8080"), "192.0.2.11:8080");
         assert_eq!(read("[2001:db8::11]"), "[2001:db8::11]:80");
+    }
+
+    #[test]
+    fn a_port_may_be_of_any_protocol() {
+        let read = |text| Name::parse(text).unwrap().to_string();
+        assert_eq!(read("192.0.2.11:tftp"), "192.0.2.11:69");
+        assert_eq!(read("192.0.2.11:http"), "192.0.2.11:80");
+        let mark = Service::with_mark("7", crate::service::Family::Inet).unwrap();
+        let read = |text| Server::parse(text, &mark).unwrap().to_string();
+        assert_eq!(read("192.0.2.11:tftp"), "192.0.2.11:69");
     }
 
     #[test]

@@ -96,18 +96,19 @@ impl Service {
         }
     }
 
-    /// What `getaddrinfo` wants to know before it looks up the port of a server.
-    pub fn sock(&self) -> SockType {
+    /// What `getaddrinfo` wants to know before it looks up the port of a server; packets with a mark
+    /// can be of any protocol.
+    pub fn sock(&self) -> Option<SockType> {
         match self {
-            Self::Address { protocol, .. } => protocol.sock(),
-            Self::Mark { .. } => SockType::Stream,
+            Self::Address { protocol, .. } => Some(protocol.sock()),
+            Self::Mark { .. } => None,
         }
     }
 
     /// Reads what `-t`, `-u` and `--sctp-service` take. Without a port it is 0: every port, which a
     /// persistent service may have.
     pub fn with_protocol(protocol: Protocol, text: &str) -> Result<Self, String> {
-        let host = host::parse(text, protocol.sock())?;
+        let host = host::parse(text, Some(protocol.sock()))?;
         Ok(Self::Address {
             protocol,
             address: host.address,
@@ -243,7 +244,7 @@ impl Name {
         if let Some(protocol) = protocol {
             return Service::with_protocol(protocol, rest).map(Self::Exact);
         }
-        let host = host::parse(text, SockType::Stream)?;
+        let host = host::parse(text, None)?;
         Ok(Self::AnyProtocol {
             address: host.address,
             port: host.port.unwrap_or(0),
@@ -286,6 +287,7 @@ mod tests {
         expect!["UDP 192.0.2.1:53"].assert_eq(&read("UDP 192.0.2.1:53"));
         expect!["SCTP [2001:db8::1]:80"].assert_eq(&read("sctp:[2001:db8::1]:http"));
         expect!["any 192.0.2.1:443"].assert_eq(&read("192.0.2.1:https"));
+        expect!["any 192.0.2.1:69"].assert_eq(&read("192.0.2.1:tftp"));
         expect!["any [2001:db8::1]:80"].assert_eq(&read("[2001:db8::1]:80"));
         expect!["FWM 7"].assert_eq(&read("fwmark:7"));
         expect!["FWM 7 IPv6"].assert_eq(&read("FWMARK6:7"));
