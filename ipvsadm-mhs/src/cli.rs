@@ -25,6 +25,10 @@ const SERVICE_FORMS: &str = "\
 A SERVICE is named with -t, -u, --sctp-service or -f as in ipvsadm, or without a flag as
 192.0.2.1:80, [2001:db8::1]:80, tcp:192.0.2.1:http, udp:..., sctp:..., fwmark:7 or fwmark6:7.";
 
+/// The longest that a client may persist, in seconds, as in `ipvsadm`: 31 days. IPVS does not check it,
+/// and wraps around.
+const PERSISTENCE_MAX: u32 = 31 * 24 * 60 * 60;
+
 /// See inside the stateless IPVS scheduler mhs, and steer it
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_STATUS, max_term_width = 100, infer_subcommands = false)]
@@ -222,8 +226,8 @@ pub struct Events {
     pub count: Option<u64>,
 
     /// End after so many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<u64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +235,19 @@ pub struct Top {
     /// Seconds between two looks
     #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     pub delay: f64,
+}
+
+/// A time that can be added to any other.
+fn seconds(text: &str) -> std::result::Result<u32, String> {
+    let range = |_| format!("must be 0 to {}", u32::MAX);
+    text.parse().map_err(range)
+}
+
+fn persistence(text: &str) -> std::result::Result<u32, String> {
+    match text.parse() {
+        Ok(seconds) if seconds <= PERSISTENCE_MAX => Ok(seconds),
+        _ => Err(format!("must be 0 to {PERSISTENCE_MAX} (31 days)")),
+    }
 }
 
 fn interval(text: &str) -> std::result::Result<f64, String> {
@@ -269,8 +286,10 @@ pub struct OfService {
     #[arg(short = 'b', long, value_name = "FLAGS", value_delimiter = ',')]
     pub sched_flags: Option<Vec<String>>,
 
-    /// Persistent: a client keeps its server for so many seconds (360); 0 takes it away
-    #[arg(short = 'p', long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "360")]
+    /// Persistent: a client keeps its server for so many seconds (360), 31 days at most; 0 takes it
+    /// away
+    #[arg(short = 'p', long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "360",
+        value_parser = persistence)]
     pub persistent: Option<u32>,
 
     /// Clients that persist together: a mask, for IPv6 the length of a prefix
@@ -357,8 +376,8 @@ pub struct Wait {
     pub wait: bool,
 
     /// Wait so many seconds at most
-    #[arg(long, value_name = "SECONDS", requires = "wait")]
-    pub timeout: Option<u64>,
+    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = seconds)]
+    pub timeout: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -615,6 +634,24 @@ mod tests {
         assert!(parse("x add -t 192.0.2.1:80 -r 192.0.2.11:80 -g -m").is_err());
         assert!(parse("x add -t 192.0.2.1:80 -r 192.0.2.11:80 -w -1").is_err());
         assert!(parse("x add -t 192.0.2.1:80 -r 192.0.2.11:80 -w 65536").is_err());
+    }
+
+    #[test]
+    fn no_time_is_too_long_to_be_added_up() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for line in ["x events --timeout", "x drain 192.0.2.11 --wait --timeout"] {
+            assert!(parse(&format!("{line} {}", u32::MAX)).is_ok());
+            let error = parse(&format!("{line} {}", u64::MAX))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("must be 0 to 4294967295"), "{error}");
+        }
+        let persistent = |seconds| format!("x add -t 192.0.2.1:80 -p {seconds}");
+        for seconds in [0, 1, 2_678_400] {
+            assert!(parse(&persistent(seconds)).is_ok());
+        }
+        let error = parse(&persistent(2_678_401)).unwrap_err().to_string();
+        assert!(error.contains("must be 0 to 2678400"), "{error}");
     }
 
     #[test]

@@ -147,7 +147,7 @@ pub fn wait(
     let start = Instant::now();
     let end = wait
         .timeout
-        .map(|seconds| start + Duration::from_secs(seconds));
+        .map(|seconds| start + Duration::from_secs(seconds.into()));
     let mut told: Vec<Left> = Vec::new();
     let mut progress = Progress::new(json);
     loop {

@@ -17,7 +17,7 @@ pub fn run(args: &Events, json: bool) -> Result<()> {
     }
     let end = args
         .timeout
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let mut seen = 0;
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
