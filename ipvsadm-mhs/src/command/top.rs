@@ -12,8 +12,14 @@ use crate::{
 };
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::DefaultTerminal;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
 use std::{
     io::{self, IsTerminal},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -30,11 +36,26 @@ pub fn run(top: &Top, json: bool) -> Result<()> {
         delay: top.delay,
         ..View::default()
     };
-    // Errors are told when the screen is as it was.
-    let mut terminal = ratatui::try_init().map_err(Error::io("terminal"))?;
-    let end = watch_and_draw(&mut terminal, &mut watch, &mut view);
-    ratatui::restore();
-    end
+    restore_on_signals().map_err(Error::io("signals"))?;
+    // Errors are told when the screen is as it was; also that it could be set up in part only.
+    let terminal = ratatui::try_init().map_err(Error::io("terminal"));
+    let end =
+        terminal.and_then(|mut terminal| watch_and_draw(&mut terminal, &mut watch, &mut view));
+    let restored = ratatui::try_restore().map_err(Error::io("terminal"));
+    end.and(restored)
+}
+
+/// Has the signals that end a program leave the screen as it was, and then do what they do.
+fn restore_on_signals() -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let watch = move || {
+        if let Some(signal) = signals.forever().next() {
+            // After a hangup there is no terminal to tell that this failed.
+            let _ = ratatui::try_restore();
+            let _ = emulate_default_handler(signal);
+        }
+    };
+    thread::Builder::new().spawn(watch).map(drop)
 }
 
 fn watch_and_draw(
