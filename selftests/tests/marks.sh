@@ -52,6 +52,17 @@ eq "mark: drain: no connection breaks" "$(long_status .broken)" 0
 between "mark: drain: flows of moving slots have entries" "$(entries)" 1 39
 stop_long
 
+# Such a service is for any protocol, and so the longest timeout of all is its own.
+lb ipvsadm --set 4 4 300
+start_long 40 --proto udp --port 53 --first 1200 --pause 6
+home=$(long_status .servers)
+lb ipvsadm -e -f 1 -r 10.0.0.13:0 -g -w 9
+sleep 6
+eq "mark, UDP: a flow silent for longer than those of TCP may be stays where it is" \
+	"$(long_status '"\(.rehomed) \(.broken)"') $(long_status .servers)" "0 0 $home"
+stop_long
+lb ipvsadm --set 900 120 300
+
 # IPVS prefers a service by mark, whatever its scheduler.
 lb ipvsadm -C
 service $SVC

@@ -56,10 +56,14 @@ impl Svc {
         u32::from(unsafe { (*self.as_ptr()).af }) == bindings::AF_INET6
     }
 
-    /// The transport protocol's number, 0 for a service by firewall mark.
+    /// The transport protocol's number, 0 for a service by firewall mark: those are for any, and IPVS
+    /// notes TCP.
     pub(crate) fn protocol(&self) -> u16 {
-        // SAFETY: `self` is valid; the protocol never changes.
-        unsafe { (*self.as_ptr()).protocol }
+        match self.fwmark() {
+            // SAFETY: `self` is valid; the protocol never changes.
+            0 => unsafe { (*self.as_ptr()).protocol },
+            _ => 0,
+        }
     }
 
     /// The virtual address.
