@@ -21,6 +21,13 @@ eq "drain: no connection breaks" "$(long_status .broken)" 0
 between "drain: connections of that server are pinned, and not all" "$(entries)" 1 45
 eq "drain: and IPVS knows them as established" \
 	"$(lb ipvsadm -Lnc | awk '$1 == "TCP" { print $3 }' | sort -u)" ESTABLISHED
+# One that has nothing more to say may still wait for an answer.
+flows >"$WORK/before"
+stray 60 --flags FA >/dev/null
+settle
+between "drain: half of a connection that ends is pinned, too" "$(new_flows "$WORK/before" | wc -l)" 1 59
+eq "drain: for as long as the other half may go on" \
+	"$(lb ipvsadm -Lnc | awk '$1 == "TCP" && $3 != "ESTABLISHED" { print $3 }' | sort -u)" FIN_WAIT
 result=$(short 60 --first 1000)
 eq "drain: new connections go elsewhere" "$(jq '.answered - (.servers.rs4 // 0)' <<<"$result")" 60
 

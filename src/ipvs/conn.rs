@@ -19,8 +19,10 @@ use super::{
     },
 };
 use crate::pure::flow::{
+    Bytes,
     Flow,
-    Kind, //
+    Kind,
+    Proto, //
 };
 use core::{
     marker::PhantomData,
@@ -152,8 +154,23 @@ pub(crate) fn pin<'a>(
     let Some(conn) = NonNull::new(conn) else {
         return Err(skb);
     };
+    if half_closes(&skb, flow) {
+        // SAFETY: The function returns an entry.
+        unsafe { bindings::mhs_conn_establish(conn.as_ptr()) };
+    }
     // SAFETY: The function returns an entry with a reference that is ours.
     unsafe { transmit(conn, svc, dest, skb, flow, None) }
+}
+
+/// Whether the client has no more to send, and may have a lot to receive: TCP FIN.
+fn half_closes(skb: &Skb<'_>, flow: &Flow) -> bool {
+    const FLAGS: usize = 13;
+    const FIN: u8 = 1;
+    flow.proto == Proto::Tcp
+        && flow.kind == Kind::Other
+        && skb
+            .read(flow.l4 + FLAGS)
+            .is_some_and(|[flags]: [u8; 1]| flags & FIN != 0)
 }
 
 /// Takes a packet through its entry: what `ip_vs_in_hook()` does, in the same order.

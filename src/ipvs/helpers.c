@@ -162,6 +162,18 @@ int mhs_dest_conn_flags(const struct ip_vs_dest *dest)
 	return atomic_read(&dest->conn_flags);
 }
 
+/*
+ * For the entry of a flow that was there before. If the first packet that it
+ * sees is a FIN, IPVS would think that all is over, and keep it for ten seconds.
+ */
+void mhs_conn_establish(struct ip_vs_conn *cp)
+{
+	spin_lock_bh(&cp->lock);
+	if (cp->state == IP_VS_TCP_S_NONE)
+		cp->state = IP_VS_TCP_S_ESTABLISHED;
+	spin_unlock_bh(&cp->lock);
+}
+
 /* Gives a reference back without restarting the entry's timer. */
 void mhs_conn_put_untouched(struct ip_vs_conn *cp)
 {
