@@ -393,6 +393,61 @@ def come_back(bench):
     return {"hit": hits, "ends": dict(ends), "amiss": amiss[:5]}
 
 
+def unshown(bench):
+    """A service gets its first server, with one fault. Where packets cannot find the service for that,
+    each connection has an entry. They go on when, a session timeout later, they can, and others come."""
+    ends, hits, stateful, amiss = collections.Counter(), 0, 0, []
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    session = 4
+
+    def said():
+        lines = b""
+        while True:
+            try:
+                lines += os.read(log, 1 << 13)
+            except BlockingIOError:
+                return b"stays stateful" in lines
+            except BrokenPipeError:
+                # Some are gone already.
+                pass
+
+    def timeouts(seconds):
+        subprocess.run(["ipvsadm", "--set", *[str(seconds)] * 3], check=True)
+
+    timeouts(session)
+    for nth in range(1, MOST):
+        bench.make({})
+        said()
+        end, hit = bench.do(NEW_DEST, request(bench.name(), ipvs_dest(LAST)), nth)
+        ends[end] += 1
+        hits += hit
+        if said():
+            stateful += 1
+            flows = subprocess.Popen(
+                ["ip", "netns", "exec", "client", "python3", f"{HERE}/load.py", "long", "40", "--timeout", "5"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            flows.stdout.readline()
+            time.sleep(session * 3 / 2 + 1)
+            for server in without(LAST):
+                bench.sound(NEW_DEST, request(bench.name(), ipvs_dest(server)))
+            flows.stdin.write(b"status\n")
+            flows.stdin.flush()
+            status = json.loads(flows.stdout.readline())
+            flows.communicate()
+            if status["alive"] != 40:
+                amiss.append(f"{nth}: {status['alive']} of 40 connections go on")
+        bench.sound(DEL, request(bench.name()))
+        if not hit:
+            break
+    else:
+        amiss.append("no end")
+    if not stateful:
+        amiss.append("packets could always find the service")
+    timeouts(20)
+    os.close(log)
+    return {"hit": hits, "ends": dict(ends), "stateful": stateful, "amiss": amiss[:5]}
+
+
 def kinds():
     """Every kind of command: its name, and what runs it."""
     name = Bench.name
@@ -428,6 +483,7 @@ def kinds():
         yield f"{text}, twice", lambda bench, args=changes[text]: change(bench, *args, kind=Twice)
     yield "restore a service with its servers", restore
     yield "delete a server without a grace, and add it again", come_back
+    yield "add the first server, then connections, then more servers", unshown
     one = mhs_key(Bench.NAME)
     questions = {
         "show a service": (GET_SERVICE, REQUEST, one),

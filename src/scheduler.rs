@@ -134,6 +134,7 @@ impl Scheduler for Mhs {
             Change::Deleted => service.delete(svc, dest),
         }
         if Self::show(family.context(), &svc, service).is_err() {
+            // Each flow gets an entry meanwhile, of which no slot will know: schedule().
             pr_warn!("no memory: a service stays stateful until its next change\n");
         }
     }
@@ -149,6 +150,9 @@ impl Scheduler for Mhs {
         let (client, port) = header.client(svc.is_v6(), skb);
         let slot = service.slot(flags.hashes_port(), &client, port);
         let word = slots::load(&service.words, slot)?;
+        if !service.is_shown() {
+            service.note_entries();
+        }
         let Some(servers) = service.servers(rcu) else {
             service.stats.count(Count::NoServer);
             return None;

@@ -52,7 +52,7 @@ results() {
 }
 hit=0 kinds=0
 results < <(all_kinds commands "${KINDS[@]}")
-ok "kinds of commands: $kinds" test $kinds = $((${#KINDS[@]} ? ${#KINDS[@]} : 29))
+ok "kinds of commands: $kinds" test $kinds = $((${#KINDS[@]} ? ${#KINDS[@]} : 30))
 ok "allocations that failed: $hit" test $hit -ge $((kinds * 2))
 wait_for 20 rmmod ip_vs_mhs 2>/dev/null
 # Each failure in the loader of modules is a stack in the log; scripts/hostile knows.
