@@ -17,6 +17,8 @@
   netlink.py container         what the services of a user namespace of one's own tell of themselves
   netlink.py starve            adds servers, each with one more allocation before one fails, and
                                looks which events came
+  netlink.py method            a server's weight changes, and at once another's method: how many new
+                               slots the latter has as it was before
   netlink.py sums              counts packets of all services, and says what does not add up
   netlink.py deaf              joins with little room, says so, and looks what came when
                                standard input ends
@@ -46,11 +48,14 @@ from genl import (
     GET_SERVICE,
     GET_SLOTS,
     GET,
+    GRACE,
     IPVS_GET_DEST,
+    MASQUERADE,
     NESTED,
     NET_BYTEORDER,
     NEW_DEST,
     REQUEST,
+    SET_DEST,
     SOL_NETLINK,
     Family,
     attr,
@@ -420,6 +425,14 @@ def starve():
     return {"allocations": nth - 1, "ends": dict(ends), "heard": dict(heard), "untold": untold}
 
 
+def method():
+    ipvs, mhs = Family(name=b"IPVS"), Family()
+    for dest in ipvs_dest("10.0.0.11", weight=3), ipvs_dest("10.0.0.12", method=MASQUERADE):
+        ipvs.ask(SET_DEST, request(ipvs_key(), dest), REQUEST | ACK)
+    dests = mhs_servers(mhs, (socket.AF_INET, 6, "10.0.0.100", 80)).values()
+    return {"grace": [number(dest[12]) for dest in dests if number(dest[9]) == GRACE]}
+
+
 def sums():
     """A packet is counted for its server, its service, its CPU, and by IPVS: nowhere more often."""
     family, ipvs = Family(), Family(name=b"IPVS")
@@ -496,6 +509,8 @@ match sys.argv[1:]:
         result = container()
     case ["starve"]:
         result = starve()
+    case ["method"]:
+        result = method()
     case ["sums"]:
         result = sums()
     case ["deaf"]:

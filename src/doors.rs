@@ -344,8 +344,9 @@ impl<'a> Arrival<'a> {
         } else if full {
             stays()
         } else if self.is_new() {
-            // IPVS drops some of these, if it is asked to.
-            new.filter(|server| takes_new(server) && !self.settings.drops())
+            // IPVS drops some of these, if it is asked to. One that is reached in another way now is
+            // about to be the slot's no more.
+            new.filter(|server| takes_new(server) && !server.is_gone() && !self.settings.drops())
         } else {
             old
         };

@@ -408,9 +408,11 @@ impl Service {
         }
         self.changed(&mut writer, dest, before);
         let now = time::jiffies();
+        let retires = before.is_some_and(|before| !before.method.is_followed_by(dest.method()));
+        let can_wait = dest.weight() > 0 && !retires && slots::is_populated(&self.words);
         // Of a thousand servers that are added one by one not each is worth a table of its own.
         // Who must not get new flows any more, or is the first to get any, is.
-        if now < writer.pause && dest.weight() > 0 && slots::is_populated(&self.words) {
+        if now < writer.pause && can_wait {
             writer.pending = true;
             self.arm(&writer, now);
         } else {

@@ -247,9 +247,17 @@ lb sysctl -qw net.ipv4.vs.conntrack=0
 eq "another namespace has none of them" \
 	"$(in_ns client python3 $YNL/pyynl/cli.py --spec $SPEC --output-json --dump get-service)" "[]"
 
-# Under the name of mh, and as another scheduler's service.
+# A table takes so long here that not each change gets one of its own.
 lb ipvsadm -C
 ok "unload" wait_for 20 rmmod ip_vs_mhs
+modprobe ip_vs_mhs table_size=131071
+service $SVC
+eq "a server that is reached in another way has no new slots in the old one, at once" \
+	"$(lb python3 "$HERE/netlink.py" method)" '{"grace": [0]}'
+
+# Under the name of mh, and as another scheduler's service.
+lb ipvsadm -C
+wait_for 20 rmmod ip_vs_mhs
 modprobe ip_vs_mhs sched_name=mh table_size=251
 lb ipvsadm -A -t $SVC -s mh
 lb ipvsadm -a -t $SVC -r 10.0.0.11:80 -g

@@ -267,6 +267,13 @@ impl Method {
         matches!(self, Self::Direct | Self::Tunnel)
     }
 
+    /// Whether a server goes on as the same one when `next` takes the place of this method. If not,
+    /// its flows go on in the way they came, as if it had been deleted: those without an entry can
+    /// get none that says so.
+    pub(crate) fn is_followed_by(self, next: Self) -> bool {
+        self == next || self.is_stateless() && next.is_stateless()
+    }
+
     /// That of an entry.
     ///
     /// # Safety

@@ -210,9 +210,7 @@ impl Service {
         if before != now {
             member.server.express.share();
         }
-        if before != now && !(before.is_stateless() && now.is_stateless()) {
-            // Its flows go on in the way they came, as if it had been deleted: those without an
-            // entry can get none that says so.
+        if !before.is_followed_by(now) {
             if member.gone_until.is_none() {
                 member.server.gone.store(true, Ordering::Relaxed);
                 member.gone_until = Some(times.now + times.session);
