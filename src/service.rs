@@ -90,7 +90,8 @@ struct Writer {
     entry: u64,
     /// A change whose grace period is not over yet.
     unsettled: Option<GracePeriod>,
-    /// The longest session timeout that held when such a change was made, in ticks.
+    /// The longest session timeout that held when a slot that is unstable, or may have become so,
+    /// became it, in ticks; 0 if none is.
     promised: u64,
     /// The unit of the marks changed with that change.
     new_clock: bool,
@@ -579,11 +580,13 @@ impl Service {
 
     /// In how many ticks the next thing is due.
     fn due(&self, writer: &Writer, now: u64) -> Option<u64> {
+        // Whose time is over, but not that of its slots, leaves when those are merged.
         let gone = writer
             .places
             .iter()
             .filter_map(Place::member)
-            .filter_map(|member| member.gone_until);
+            .filter_map(|member| member.gone_until)
+            .filter(|&at| at > now);
         let soon = writer.unsettled.map(|_| now + SETTLE);
         let entries = self.entries_end(writer.entry);
         let table = writer.pending.then_some(writer.pause);
@@ -627,10 +630,10 @@ impl Worker for Service {
         let mut outcome = Outcome::default();
         if writer.unsettled.is_some_and(GracePeriod::is_over) {
             writer.unsettled = None;
-            // Timeouts may have become shorter since.
-            let promised = core::mem::take(&mut writer.promised);
+            // Timeouts may have become shorter since. A change long before, too, may have left slots
+            // that are unstable still.
             let times = Times {
-                session: times.session.max(promised),
+                session: times.session.max(writer.promised),
                 ..times
             };
             let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
@@ -645,6 +648,9 @@ impl Worker for Service {
         }
         outcome += writer.slots(self).merge(times);
         self.merged(writer, outcome);
+        if writer.unsettled.is_none() && writer.unstable == 0 {
+            writer.promised = 0;
+        }
         self.leave(writer, times);
         self.forget_entries(times);
         if let Some(delay) = self.due(writer, times.now) {

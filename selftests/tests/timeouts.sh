@@ -10,7 +10,7 @@
 . "$(dirname "$0")/../lib.sh"
 setup
 SHORT=${SHORT:-10}
-LONG_T=${LONG_T:-120}
+LONG_T=${LONG_T:-240}
 QUIET=$((SHORT * 13 / 10))
 set_all() { lb ipvsadm --set "$1" "$1" "$1"; }
 weight() { lb ipvsadm -e -t $SVC -r 10.0.0.1$1:80 -g -w "$2"; }
@@ -19,6 +19,13 @@ made() {
 	flows >"$WORK/before"
 	short 60 --first "$1" >/dev/null
 	new_flows "$WORK/before" | wc -l
+}
+# How often the kernel's workers have had something to do, all together.
+woken() {
+	cat /proc/[0-9]*/status 2>/dev/null | awk '
+	/^Name:/ { worker = $2 ~ /^kworker/ }
+	/^voluntary/ && worker { sum += $2 }
+	END { print sum }'
 }
 
 # Slots start to move, a server's grace begins, and then the timeouts become shorter.
@@ -36,6 +43,22 @@ COMMANDS
 eq "shorter: connections silent for longer live on, on a deleted server too" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 between "shorter: what moved before still does" "$(made 1000)" 3 57
+# Each has another look at all slots that are moving.
+for _ in $(seq $((QUIET * 2))); do
+	weight 2 1
+	sleep 1
+done
+eq "shorter: nor do later changes end it" \
+	"$(long_status .broken) $(long_status .servers)" "0 $home"
+# Its time is over before that of its slots, which is no reason to look all the time.
+lb ipvsadm -d -t $SVC -r 10.0.0.14:80
+sleep $QUIET
+before=$(woken)
+sleep 5
+between "shorter: workers have next to nothing to do until then" $(($(woken) - before)) 0 150
+eq "shorter: a server deleted later keeps what was promised before" \
+	"$(long_status .broken) $(long_status .servers)" "0 $home"
+lb ipvsadm -a -t $SVC -r 10.0.0.14:80 -g -w 0
 lb ipvsadm -a -t $SVC -r 10.0.0.13:80 -g
 weight 4 1
 eq "shorter: servers are back, no connection is broken" \
