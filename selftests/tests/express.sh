@@ -67,7 +67,7 @@ hops() {
 }
 eq "40 connections" "$(short 20 --first 500 | jq .answered) $(short 20 --first 500 --vip $VIP6 | jq .answered)" "20 20"
 ok "a hop is counted" test "$(hops one)" -ge 160
-in_ns client python3 "$HERE/craft.py" martians 20
+ok "packets from 127.0.0.0/8 are sent" in_ns client python3 "$HERE/craft.py" martians 20
 sleep 1
 eq "of each packet; and none is from 127.0.0.0/8" "$(hops other) $(hops martian)" "0 0"
 
