@@ -122,9 +122,9 @@ while ((SECONDS - began < T * 9 / 2 || late < 3)); do
 	flows >"$WORK/before"
 	# All slots are in use, or they would be merged for that.
 	stray 400 >/dev/null
-	result=$(short 100)
-	answered=$((answered + $(jq .answered <<<"$result")))
+	# Counted before what may end the loop: nothing, instead of a number.
 	rounds=$((rounds + 1)) late=$((late + due))
+	answered=$((answered + $(short 100 | jq .answered)))
 	name=early
 	((!due)) || name=late
 	new_flows "$WORK/before" >>"$WORK/$name"

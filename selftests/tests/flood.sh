@@ -34,8 +34,9 @@ flood "$FLOOD" &
 pid=$!
 answered=0 peak=0 rounds=0
 while kill -0 $pid 2>/dev/null; do
-	answered=$((answered + $(short 20 --conc 5 --first $((rounds % 500 * 20)) | jq .answered)))
+	# Before what may end the loop: nothing, instead of a number.
 	rounds=$((rounds + 1))
+	answered=$((answered + $(short 20 --conc 5 --first $((rounds % 500 * 20)) | jq .answered)))
 	n=$(entries)
 	((n <= peak)) || peak=$n
 	sleep 1
@@ -46,7 +47,8 @@ ok "stable: a flood of $FLOOD SYNs came through ($(seen) counted)" test "$(seen)
 eq "stable: no entry at any time" "$before $peak $(entries)" "0 0 0"
 # What an allocator keeps for each CPU is counted as held.
 between "stable: no memory of one" "$(objects)" 0 $((held + 64))
-eq "stable: every client was answered meanwhile" "$answered" $((rounds * 20))
+ok "stable: there were clients meanwhile" test $rounds -gt 0
+eq "stable: every one was answered" "$answered" $((rounds * 20))
 
 MAX=$((FLOOD / 250))
 lb sysctl -qw net.ipv4.vs.conn_max=$MAX
@@ -56,11 +58,12 @@ flood $((FLOOD / 5)) &
 pid=$!
 answered=0 rounds=0
 while kill -0 $pid 2>/dev/null; do
-	answered=$((answered + $(short 20 --conc 5 --first $((20000 + rounds % 500 * 20)) | jq .answered)))
 	rounds=$((rounds + 1))
+	answered=$((answered + $(short 20 --conc 5 --first $((20000 + rounds % 500 * 20)) | jq .answered)))
 	sleep 1
 done
 wait $pid
 between "moving: entries end at conn_max" "$(entries)" $((MAX * 9 / 10)) "$MAX"
-eq "moving: every client was answered meanwhile" "$answered" $((rounds * 20))
+ok "moving: there were clients meanwhile" test $rounds -gt 0
+eq "moving: every one was answered" "$answered" $((rounds * 20))
 eq "moving: and is after" "$(short 20 --first 50000 | jq .answered)" 20

@@ -49,7 +49,7 @@ failing() {
 }
 is() { lb ipvsadm -Ln | grep -q "$1"; }
 
-injected=0 drained=0 deleted=0 restored=0
+injected=0 drained=0 deleted=0 rounds=0 answered=0
 lb ipvsadm -A -t $SVC -s $SCHED
 for n in 1 2 3 4; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -g; done
 settle
@@ -61,6 +61,8 @@ for nth in $(seq "$FAILS"); do
 	failing "$nth" "-d -t $SVC -r 10.0.0.14:80"
 	is 10.0.0.14:80 && lb ipvsadm -d -t $SVC -r 10.0.0.14:80
 	result=$(short 20 --first $first)
+	rounds=$((rounds + 1))
+	answered=$((answered + $(jq .answered <<<"$result")))
 	drained=$((drained + $(jq '.servers.rs3 // 0' <<<"$result")))
 	deleted=$((deleted + $(jq '.servers.rs4 // 0' <<<"$result")))
 	failing "$nth" "-a -t $SVC -r 10.0.0.14:80 -g"
@@ -69,6 +71,9 @@ for nth in $(seq "$FAILS"); do
 	is '10.0.0.13:80 *Route *1' || lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -g
 done
 between "allocations that failed" "$injected" 10 $((FAILS * 4))
+eq "rounds of new connections" $rounds "$FAILS"
+# Where there was no memory for another table, the old one has slots of the server that is gone.
+between "new connections that were answered" $answered $((FAILS * 10)) $((FAILS * 20))
 eq "a drained server got no new connection" "$drained" 0
 eq "a deleted server got no new connection" "$deleted" 0
 # What failed is tried again soon.
