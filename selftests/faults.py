@@ -67,12 +67,18 @@ from genl import (
     what,
 )
 
-# More than any command needs; beyond it something is amiss.
+# More than any command needs.
 MOST = 4000
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 MAKE_IT_FAIL = os.open("/proc/self/make-it-fail", os.O_RDWR)
+
+
+def numbers(first=1):
+    """Of faults: whoever takes them must come to an end."""
+    yield from range(first, MOST)
+    sys.exit(f"no end after {MOST - 1} faults")
 
 
 class Fault:
@@ -225,7 +231,7 @@ def change(bench, command, payload, before, after, gone=None, scheduler=b"mhs\0"
     ends = collections.Counter()
     amiss = []
     wanted = bench.twin(after) if after else []
-    for nth in range(1, MOST):
+    for nth in numbers():
         if before is not None:
             bench.make(before, scheduler)
         if gone:
@@ -276,7 +282,7 @@ def ask(bench, command, flags, payload):
     """A question with each fault: an answer that is whole, or an error."""
     ends, hits, amiss = collections.Counter(), 0, []
     whole = None
-    for nth in range(0, MOST):
+    for nth in numbers(0):
         family = Family(8192)
         # The kernel makes a part of a dump when the one before is read: all of it is in the count.
         messages = []
@@ -306,7 +312,7 @@ def ask(bench, command, flags, payload):
 
 def join(bench):
     ends, hits = collections.Counter(), 0
-    for nth in range(1, MOST):
+    for nth in numbers():
         family = Family()
         with Fault(nth) as fault:
             try:
@@ -327,7 +333,7 @@ def restore(bench):
     hit is given again without one."""
     ends, hits, amiss, later = collections.Counter(), 0, [], 0
     wanted = bench.twin(FOUR)
-    for nth in range(1, MOST):
+    for nth in numbers():
         commands = [(NEW, request(bench.name() + ipvs_settings()))]
         commands += [(NEW_DEST, request(bench.name(), ipvs_dest(server))) for server in FOUR]
         left, again = nth, []
@@ -371,7 +377,7 @@ def come_back(bench):
     switch = "/proc/sys/net/ipv4/vs/expire_nodest_conn"
     with open(switch, "w") as file:
         file.write("1")
-    for nth in range(1, MOST):
+    for nth in numbers():
         bench.make(without(other))
         bench.wait_for_slots(LAST)
         end, hit = bench.do(DEL_DEST, request(bench.name(), ipvs_dest(LAST)), nth)
@@ -541,7 +547,7 @@ def starved(seconds):
         (answer,) = (a for a in dump(bench.mhs, GET_SERVICE)[0] if name_of(attrs(a[1])) == bench.NAME)
         return number(attrs(answer[13])[13])
 
-    for nth in range(1, MOST):
+    for nth in numbers():
         bench.make(FOUR)
         bench.wait_for_slots(LAST)
         # Before, since there is not much time until the next try.
@@ -627,7 +633,7 @@ def module(path, params):
     file = os.open(path, os.O_RDONLY)
     for param in ["", *params]:
         ends, hits, amiss = collections.Counter(), 0, []
-        for nth in range(1, MOST):
+        for nth in numbers():
             with Fault(nth) as fault:
                 end = syscall(FINIT_MODULE, file, param.encode(), 0)
             ends[end] += 1
