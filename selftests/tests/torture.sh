@@ -4,9 +4,9 @@
 # Everything at once for TIME seconds, by chance as SEED has it (torture.py): packets of all kinds
 # on all CPUs, while servers, services, settings, namespaces and the module itself come and go,
 # others ask and listen, and memory fails. Fails when a server that is deleted or drained answers a
-# new connection, when a command hangs or is refused, when it does not balance in the end, or when
-# something is left: entries, namespaces, memory, a reference to the module. LOG=1 prints what is
-# done.
+# new connection, when a command hangs or is refused, when it does not balance in the end, when next
+# to nothing was done or answered, or when something is left: entries, namespaces, memory, a reference
+# to the module. LOG=1 prints what is done.
 
 TIME=${TIME:-45}
 SEED=${SEED:-1}
@@ -124,6 +124,13 @@ figures=$(figures)
 leave
 # Segments that IPVS has counted, in all.
 packets=$((16#$(lb awk 'NR == 3 { print $2 }' /proc/net/ip_vs_stats)))
+# An hour on the slowest kernel has 3 actions, 4 connections to check and 114 packets in a second.
+between "actions" "$(jq '[.actions[]] | add // 0' <<<"$figures")" $((TIME / 2)) 1000000000
+between "packets that IPVS counted" "$packets" $((TIME * 10)) 1000000000
+checked=$(jq '."connections checked" // 0' <<<"$figures")
+between "new connections checked" "$checked" $((TIME / 2)) 1000000000
+# Some servers are drained, services empty, and memory fails.
+between "and answered" "$(jq '."connections answered" // 0' <<<"$figures")" $((checked / 4 + 1)) "$checked"
 service $SVC
 result=$(short 60 --first 1000)
 eq "after all of it: it balances" "$(jq -c '[.answered, (.servers | length)]' <<<"$result")" "[60,4]"
