@@ -15,7 +15,9 @@ for ns in lb1 lb2; do
 done
 ours() { ip netns exec lb1 ipvsadm-mhs "$@"; }
 theirs() { ip netns exec lb2 ipvsadm "$@"; }
-saved() { ip netns exec "$1" ipvsadm-save -n | sort; }
+thresholds() { ip netns exec "$1" ipvsadm -Ln --thresholds | tail -n +4; }
+# ipvsadm-save leaves thresholds out.
+saved() { { ip netns exec "$1" ipvsadm-save -n && thresholds "$1"; } | sort; }
 
 # same TEXT: both namespaces are configured alike, and at all.
 same() {
@@ -121,8 +123,8 @@ refused 2 'not a netmask' add -t 10.0.0.9:80 -p -M 255.0.255.0
 refused 2 'not a firewall mark' add -f 0
 refused 2 'needs --tun-port' add -t $SVC -r 10.0.0.20 -i --tun-type gue
 refused 2 'is above the upper' add -t $SVC -r 10.0.0.20 -x 5 -y 9
-refused 2 "65536" add -t $SVC -r 10.0.0.20 -w 65536
-refused 2 "'-w <WEIGHT>'\|unexpected\|required" add -t $SVC -w 1
+refused 2 '65536 is not in 0..=65535' add -t $SVC -r 10.0.0.20 -w 65536
+refused 2 '^  --real-server <SERVER>' add -t $SVC -w 1
 rc=0
 said=$(ip netns exec lb1 setpriv --bounding-set -all --inh-caps -all --ambient-caps -all \
 	ipvsadm-mhs add -t 10.0.0.9:80 2>&1) || rc=$?
@@ -144,14 +146,18 @@ for port in 80 443; do
 	ours add -t 10.0.0.103:$port -r 10.0.0.41 -i --tun-type gue --tun-port 6080 -w 6 -x 9
 	ours add -t 10.0.0.103:$port -r 10.0.0.42 -g -w 2
 done
-of() { ip netns exec lb1 ipvsadm-save -n | grep -- "-r $1:" | sed 's/ --tun-flags.*//'; }
+of() { ip netns exec lb1 ipvsadm-save -n | grep -- "-r $1:"; }
 ours drain 10.0.0.42:443
 eq "drain: only that port" "$(of 10.0.0.42 | sort)" \
 	"$(printf -- '-a -t 10.0.0.103:443 -r 10.0.0.42:443 -g -w 0\n-a -t 10.0.0.103:80 -r 10.0.0.42:80 -g -w 2')"
 ours replace 10.0.0.41 10.0.0.43
 like=$(of 10.0.0.43)
-ok "replace: the new one is like the old one" grep -q -- '-w 6 .*-x 9\|-w 6 -x 9\|-w 6.*gue' <<<"$like"
-eq "replace: in both services" "$(wc -l <<<"$like") $(of 10.0.0.41 | grep -c -- '-w 0')" "2 2"
+eq "replace: the new one is like the old one, in both services" "$(sort <<<"$like")" \
+	"$(printf -- '-a -t 10.0.0.103:%s -i -w 6 --tun-type gue --tun-port 6080 --tun-nocsum\n' '443 -r 10.0.0.43:443' '80 -r 10.0.0.43:80')"
+eq "replace: with its threshold" \
+	"$(thresholds lb1 | awk 'index($2, "10.0.0.43:") == 1 { print $2, $3, $4 }' | sort)" \
+	"$(printf '10.0.0.43:%s 9 0\n' 443 80)"
+eq "replace: the old one is drained there" "$(of 10.0.0.41 | grep -c -- '-w 0')" 2
 before=$(saved lb1)
 refused 7 'is there already' replace 10.0.0.42:80 10.0.0.43
 refused 2 'in its own place' replace 10.0.0.42:80 10.0.0.42:80
