@@ -19,7 +19,9 @@ break for no reason. These lines on standard input give reasons:
   back NAME     who comes to that server from now on may not
   closed, open  who comes meanwhile may be refused
 
-and who was silent for --silence seconds, too. "status" asks for nothing else.
+and who was silent for --silence seconds just before, too. What a drain or a deletion lets a UDP
+flow do is to go elsewhere: it has no reason to hang, and is refused only when new ones are. "status"
+asks for nothing else.
 """
 
 import argparse
@@ -230,7 +232,7 @@ class Flow:
 
     def speaks(self):
         now = time.monotonic()
-        self.silent = max(self.silent, now - self.spoke)
+        self.silent = now - self.spoke
         self.spoke = now
 
 
@@ -249,14 +251,15 @@ class Long:
         self.rehomed = 0
         self.stopping = False
 
-    def reason(self, flow):
+    def reason(self, flow, state="moved"):
         """Why a flow may be broken, if it may."""
-        gone = ("delete", "drain") if flow.proto == "udp" else ("delete",)
-        reason = None
+        find, reason = self.reasons.find, None
         if flow.home is None:
-            reason = self.reasons.find(flow.began, None, ("closed",))
-        else:
-            reason = self.reasons.find(flow.began, flow.home, gone)
+            reason = find(flow.began, None, ("closed",))
+        elif flow.proto != "udp":
+            reason = find(flow.began, flow.home, ("delete",))
+        elif state == "moved" or state == "reset" and find(flow.spoke, None, ("closed",)):
+            reason = find(flow.began, flow.home, ("delete", "drain"))
         if reason is None and self.args.silence and flow.silent > self.args.silence:
             reason = "silent"
         return reason
@@ -291,9 +294,9 @@ class Long:
             else:
                 link.close(abort=True)
         except asyncio.TimeoutError:
-            flow.state, flow.reason = "hung", self.reason(flow)
+            flow.state, flow.reason = "hung", self.reason(flow, "hung")
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            flow.state, flow.reason = "reset", self.reason(flow)
+            flow.state, flow.reason = "reset", self.reason(flow, "reset")
 
     async def seat(self, index):
         """One connection after the other, or one for ever."""
@@ -332,6 +335,10 @@ class Long:
             "broken": total - states["alive"] - states["closed"],
             "states": states,
             "servers": by_home(flow for flow in flows if flow.state == "alive"),
+            "protocols": {
+                proto: by_home(flow for flow in flows if flow.state == "alive" and flow.proto == proto)
+                for proto in self.args.proto
+            },
             "broken_on": by_home(broken),
             "broken_at": collections.Counter(vip(self.args, flow.index) for flow in broken),
             "reasons": collections.Counter(flow.reason for flow in broken if flow.reason),
