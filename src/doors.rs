@@ -329,9 +329,23 @@ impl<'a> Arrival<'a> {
             dest.is_some_and(|dest| dest.is_live())
         };
         let lives = old.filter(|server| !server.is_gone());
+        let old = match old {
+            Some(old) if old.is_abandoned() => new.filter(takes_new),
+            old => old,
+        };
         // Without an entry the first packet of a flow must go where the next ones will. That is the
-        // old server, unless it was deleted: it gets nothing new, and so nothing else either.
-        let stays = || lives.or(new.filter(takes_new));
+        // old server, unless it was deleted: it gets nothing new, and so nothing else either, now
+        // and later. Where all that is new needs an entry it keeps what it has.
+        let stays = || {
+            let follows =
+                |server: &&Server| takes_new(server) && server.express.method().is_stateless();
+            let stays = lives.or_else(|| {
+                let new = new.filter(follows)?;
+                old.inspect(|old| old.abandon());
+                Some(new)
+            });
+            stays.or(old.filter(|_| !self.is_new()))
+        };
         let stats = &self.service.stats;
         let server = if self.needs_none() {
             old
@@ -378,11 +392,15 @@ impl<'a> Arrival<'a> {
             }
             Err(skb) => {
                 stats.count(Count::Full);
-                let server = match self.is_udp() {
-                    true => Some(server),
-                    false => stays().filter(|server| server.express.method().is_stateless()),
-                };
-                server.map_or(Verdict::ACCEPT, |server| self.send(skb, server))
+                if self.is_udp() {
+                    return self.send(skb, server);
+                }
+                match lives.filter(|server| server.express.method().is_stateless()) {
+                    Some(server) => self.send(skb, server),
+                    // No reason to give up all that lives on a deleted server: the client sends
+                    // another SYN.
+                    None => Verdict::DROP,
+                }
             }
         }
     }

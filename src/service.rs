@@ -19,6 +19,7 @@ use crate::{
         service::{
             Dest,
             Locked,
+            Method,
             Svc,
             SvcLink, //
         },
@@ -115,11 +116,25 @@ impl Writer {
     /// The member that is `dest`, and its index. A server that once was reached in another way
     /// may be there for the flows of that time too.
     fn find(&mut self, dest: &Dest) -> Option<(&mut Member, u16)> {
+        self.find_if(dest, |_| true)
+    }
+
+    /// The member that is `dest` as it is reached now, be it deleted, and its index.
+    fn find_like(&mut self, dest: &Dest) -> Option<(&mut Member, u16)> {
+        self.find_if(dest, |method| method.is_followed_by(dest.method()))
+    }
+
+    fn find_if(
+        &mut self,
+        dest: &Dest,
+        reached: impl Fn(Method) -> bool,
+    ) -> Option<(&mut Member, u16)> {
         self.places
             .iter_mut()
             .zip(0u16..)
             .filter_map(|(place, index)| Some((place.member_mut()?, index)))
             .filter(|(member, _)| member.server.express.leads_to(dest))
+            .filter(|(member, _)| reached(member.server.express.method()))
             .max_by_key(|(member, _)| {
                 let same = member.server.express.method() == dest.method();
                 (member.gone_until.is_none(), same)

@@ -60,6 +60,12 @@ eq "full, another by tunnel now: no connection breaks" \
 	"$(long_status .broken) $(long_status .servers.rs3)" "$broken $on3"
 lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -g
 eq "full, and back: no connection breaks" "$(long_status .broken) $(long_status .servers.rs3)" "$broken $on3"
+lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -m
+eq "full, another masquerades now: no connection breaks" \
+	"$(long_status .broken) $(long_status .servers.rs3)" "$broken $on3"
+lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -g
+eq "full, and back again: no connection breaks" \
+	"$(long_status .broken) $(long_status .servers.rs3)" "$broken $on3"
 ip -n lb addr add 10.0.0.101/32 dev eth0
 ip -n rs4 addr add 10.0.0.101/32 dev lo
 lb ipvsadm -A -t 10.0.0.101:80 -s $SCHED
@@ -78,4 +84,20 @@ result=$(short 60 --clients)
 eq "room: new connections are answered, none by the drained server or the deleted one" \
 	"$(jq -c '[.answered, .servers.rs1, .servers.rs2]' <<<"$result")" "[60,null,null]"
 eq "room: nor do they break a live one" "$(long_status .broken)" "$broken"
+stop_long
+
+# What began without an entry, in slots of a deleted server, goes on where it is when there is room.
+lb ipvsadm -C
+service $SVC
+short 60 --first 3000 >/dev/null
+lb sysctl -qw net.ipv4.vs.conn_max=10
+lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+settle
+start_long 60 --first 3000
+home=$(long_status .servers)
+eq "full, a server deleted: connections begin, none there, none with an entry" \
+	"$(jq -c '[add, .rs2]' <<<"$home") $(entries_from 3000 60)" "[60,null] 0"
+lb sysctl -qw net.ipv4.vs.conn_max=100000
+eq "room: they go on where they are" "$(long_status .broken) $(long_status .servers)" "0 $home"
+between "room: those of moving slots have entries" "$(entries_from 3000 60)" 3 40
 stop_long

@@ -46,6 +46,10 @@ on2=$(long_status .servers.rs2)
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g
 eq "another method and back: no connection breaks" "$(long_status .broken) $(long_status .servers.rs2)" "0 $on2"
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g -w 0
+sleep $((T * 3 / 2))
+eq "another method and back, then drained: they go on for as long as they speak" \
+	"$(long_status .broken) $(long_status .servers.rs2)" "0 $on2"
 stop_long
 
 # Server 2 has flows of both kinds, since those of before go on. IPVS keeps one route for them, found

@@ -53,6 +53,7 @@ pub(crate) struct Server {
     /// What went that way.
     pub(crate) traffic: Arc<Traffic>,
     pub(super) gone: AtomicBool,
+    abandoned: AtomicBool,
     /// What the writer knows of it. Here is room for that: beside the way there it takes no memory.
     pub(super) identity: Identity,
 }
@@ -70,6 +71,25 @@ impl Server {
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+
+    /// It was deleted, and the table of entries is full: so that new flows can begin without an entry
+    /// in its slots, what lives there is the new server's from now on.
+    pub(crate) fn abandon(&self) {
+        if !self.is_abandoned() {
+            self.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its flows without an entry were given up: [`Server::abandon`].
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// It is one of the service's, again.
+    fn revive(&self) {
+        self.gone.store(false, Ordering::Relaxed);
+        self.abandoned.store(false, Ordering::Relaxed);
     }
 
     /// Its address and port, 0 for the service's.
@@ -205,7 +225,7 @@ impl Service {
         dest: &Dest,
         times: Times,
     ) -> Option<(&'a mut Member, u16)> {
-        let (member, index) = writer.find(dest)?;
+        let (member, _) = writer.find(dest)?;
         let (before, now) = (member.server.express.method(), dest.method());
         if before != now {
             member.server.express.share();
@@ -215,11 +235,13 @@ impl Service {
                 member.server.gone.store(true, Ordering::Relaxed);
                 member.gone_until = Some(times.now + times.session);
             }
-            return None;
         }
+        // Who is reached as not long ago is the same one again: its flows of then are to be pinned
+        // when their slots move.
+        let (member, index) = writer.find_like(dest)?;
         member.weight = dest.weight();
         member.gone_until = None;
-        member.server.gone.store(false, Ordering::Relaxed);
+        member.server.revive();
         Some((member, index))
     }
 
@@ -377,6 +399,7 @@ impl Service {
                 express,
                 traffic,
                 gone: AtomicBool::new(false),
+                abandoned: AtomicBool::new(false),
                 identity,
             },
             GFP_KERNEL,
@@ -477,6 +500,7 @@ impl Service {
                 express,
                 traffic: closed.server.traffic.clone(),
                 gone: AtomicBool::new(closed.server.is_gone()),
+                abandoned: AtomicBool::new(closed.server.is_abandoned()),
                 identity: closed.server.identity,
             };
             let Ok(server) = RcuArc::new(server, GFP_KERNEL) else {
