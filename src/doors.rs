@@ -124,6 +124,12 @@ impl<'a> Arrival<'a> {
         self.flow.proto == Proto::Udp && self.flags.is_one_packet()
     }
 
+    /// Whether IPVS drops some of what is new, for want of memory (`drop_entry`, `drop_packet`). For
+    /// any port it would refuse all of it.
+    fn drops(&self) -> bool {
+        self.settings.drops() && !self.svc.is_any_port()
+    }
+
     /// Whether there may be an entry that says other than the slot.
     #[inline]
     fn may_be_elsewhere(&self) -> bool {
@@ -268,6 +274,14 @@ impl<'a> Arrival<'a> {
         // Whether a SYN begins a new flow, where an error goes, and what a backup is told, is for
         // IPVS to say.
         if self.is_new() || self.flow.kind == Kind::Error || self.settings.sends_entries() {
+            if self.is_new() && self.svc.is_any_port() && found.is_over() {
+                // IPVS would not schedule the new flow, but refuse it. The client sends another.
+                found.expire();
+                return Ok(Verdict::DROP);
+            }
+            if found.method() == Method::Direct {
+                dest.check_route();
+            }
             return Ok(Verdict::ACCEPT);
         }
         // The entries of a server share a route, which is made for its method of now: another
@@ -360,12 +374,20 @@ impl<'a> Arrival<'a> {
         } else if self.is_new() {
             // IPVS drops some of these, if it is asked to. One that is reached in another way now is
             // about to be the slot's no more.
-            new.filter(|server| takes_new(server) && !server.is_gone() && !self.settings.drops())
+            new.filter(|server| takes_new(server) && !server.is_gone() && !self.drops())
         } else {
             old
         };
         if old.is_none() && !self.is_new() {
             stats.count(Count::NoServer);
+        }
+        if server.is_none()
+            && (self.is_new() || self.is_udp())
+            && new.is_some_and(|new| !is_live(&new))
+        {
+            // It was drained or deleted just now, and the slot is about to get another. IPVS would
+            // refuse the packet. The client sends it again.
+            return Verdict::DROP;
         }
         // None, or one that masquerades, or is overloaded: IPVS knows what to do.
         let Some(server) = server.filter(|server| server.express.method().is_stateless()) else {
@@ -381,7 +403,7 @@ impl<'a> Arrival<'a> {
         let Some(dest) = server.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        match conn::pin(self.svc, dest, skb, &self.flow) {
+        match conn::pin(self.svc, dest, server.express.method(), skb, &self.flow) {
             Ok(verdict) => {
                 let to_old = old.is_some_and(|old| old.express.leads_to(dest)) && !self.is_new();
                 stats.count(match to_old {

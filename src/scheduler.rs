@@ -73,6 +73,10 @@ impl Mhs {
         if Self::is_stateless(svc) && !service.is_shown() {
             registry.add(svc.netns(), Key::of(svc), service.clone())?;
             service.set_shown();
+            if svc.netns().has_entries() {
+                // Of flows that were scheduled before, if there was no memory for this earlier.
+                service.note_entries();
+            }
         }
         Ok(())
     }
@@ -134,7 +138,6 @@ impl Scheduler for Mhs {
             Change::Deleted => service.delete(svc, dest),
         }
         if Self::show(family.context(), &svc, service).is_err() {
-            // Each flow gets an entry meanwhile, of which no slot will know: schedule().
             pr_warn!("no memory: a service stays stateful until its next change\n");
         }
     }
@@ -150,9 +153,6 @@ impl Scheduler for Mhs {
         let (client, port) = header.client(svc.is_v6(), skb);
         let slot = service.slot(flags.hashes_port(), &client, port);
         let word = slots::load(&service.words, slot)?;
-        if !service.is_shown() {
-            service.note_entries();
-        }
         let Some(servers) = service.servers(rcu) else {
             service.stats.count(Count::NoServer);
             return None;

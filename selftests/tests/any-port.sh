@@ -39,6 +39,13 @@ check() {
 	new_flows "$WORK/before" >"$WORK/new"
 	between "$text: moving: those of moving slots have entries, too" "$(wc -l <"$WORK/new")" 3 57
 	eq "$text: moving: for the port that they are to" "$(grep -vc " $VIP:$port\$" "$WORK/new")" 0
+	lb sysctl -qw net.ipv4.vs.drop_packet=3
+	# IPVS looks at it once a second.
+	sleep 2
+	# shellcheck disable=SC2086
+	eq "$text: moving: IPVS drops some of what is new, but refuses nothing" \
+		"$(short 60 $flow | jq .answered)" 60
+	lb sysctl -qw net.ipv4.vs.drop_packet=0
 	# shellcheck disable=SC2086
 	lb ipvsadm -e $svc -r 10.0.0.11:0 -g -w 1
 
@@ -64,6 +71,20 @@ result=$(short 60 --timeout 10)
 eq "TCP: a server deleted: new flows are answered by others" \
 	"$(jq -c '[.answered, .servers.rs2]' <<<"$result")" "[60,null]"
 stop_long
+# A client has the same port again soon after, while its slot moves.
+refusals() { lb nstat -asz IcmpOutDestUnreachs | awk '/^Icmp/ { print $2 }'; }
+stray 60 --first 6000 >/dev/null
+lb ipvsadm -e -t $VIP:0 -r 10.0.0.11:0 -g -w 3
+for flags in A R; do
+	settle
+	stray 60 --first 6000 --flags $flags >/dev/null
+done
+settle
+between "TCP: a port again: entries of flows that are over" "$(lb ipvsadm -Lnc | grep -c ' CLOSE ')" 5 60
+before=$(refusals)
+stray 60 --first 6000 --flags S >/dev/null
+settle
+eq "TCP: a port again: nothing is refused" "$(($(refusals) - before))" 0
 lb ipvsadm -C
 ok "every entry fades" wait_for 180 no_entries
 check UDP -u udp 53

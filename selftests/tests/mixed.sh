@@ -117,3 +117,21 @@ eq "routed directly before, masqueraded now: new connections are answered" \
 	"$(on_routes 5000 --vip 10.0.0.101)" 40
 eq "routed directly before: those connections go on" "$(long_status .broken)" 0
 stop_long
+
+# While a backup is told of entries, IPVS sends their packets itself.
+lb ipvsadm -C
+lb ipvsadm --start-daemon master --mcast-interface eth0
+lb ipvsadm -A -t $SVC -s $SCHED
+for n in 1 2; do lb ipvsadm -a -t $SVC -r 10.0.0.1$n:80 -g; done
+settle
+start_long 40 --first 10000 --pause 5 --timeout 8
+# Without an entry there is none, so none has a route found.
+lb ipvsadm -E -t $SVC -s $SCHED -b flag-3
+eq "pinned, with a backup: no connection breaks" "$(long_status .broken)" 0
+between "pinned, with a backup: some to the server that is about to masquerade" \
+	"$(lb ipvsadm -Lnc | grep -c 'ESTABLISHED.*10.0.0.12:80')" 5 40
+lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
+short 100000 --first 12000 --conc 8 >/dev/null 9>&- &
+eq "pinned, with a backup, masqueraded now: new connections are answered" "$(on_routes 11000)" 40
+eq "pinned, with a backup, masqueraded now: those connections go on" "$(long_status .broken)" 0
+stop_long

@@ -96,6 +96,25 @@ impl<'a> Found<'a> {
         unsafe { transmit(conn, svc, dest, skb, flow, way) }
     }
 
+    /// Whether the flow is over for IPVS, so that a packet which begins one begins another.
+    pub(crate) fn is_over(&self) -> bool {
+        // SAFETY: The entry is valid.
+        let (protocol, state) = unsafe {
+            let conn = self.conn.as_ptr();
+            ((*conn).protocol, (&raw const (*conn).state).read_volatile())
+        };
+        match u32::from(protocol) {
+            bindings::IPPROTO_TCP => {
+                let over = [bindings::IP_VS_TCP_S_TIME_WAIT, bindings::IP_VS_TCP_S_CLOSE];
+                over.contains(&u32::from(state))
+            }
+            bindings::IPPROTO_SCTP => {
+                u32::from(state) == bindings::ip_vs_sctp_states_IP_VS_SCTP_S_CLOSED
+            }
+            _ => false,
+        }
+    }
+
     /// Has it end now instead of when its time has come.
     pub(crate) fn expire(self) {
         // SAFETY: The entry is valid.
@@ -112,10 +131,12 @@ impl Drop for Found<'_> {
 
 /// Makes an entry that keeps the flow of `skb` on `dest`, and sends the packet.
 ///
-/// If there is no memory, or no room in the table of entries, the packet comes back.
+/// If there is no memory, or no room in the table of entries, the packet comes back. So does one of a
+/// flow that lives on `dest` by another method than that has now: an entry could not say so.
 pub(crate) fn pin<'a>(
     svc: &Svc,
     dest: &Dest,
+    method: Method,
     skb: Skb<'a>,
     flow: &Flow,
 ) -> Result<Verdict, Skb<'a>> {
@@ -154,8 +175,15 @@ pub(crate) fn pin<'a>(
     let Some(conn) = NonNull::new(conn) else {
         return Err(skb);
     };
+    // SAFETY: The function returns an entry with a reference that is ours.
+    unsafe {
+        if flow.kind != Kind::New && !method.is_followed_by(Method::of(conn.as_ptr())) {
+            bindings::mhs_conn_drop(conn.as_ptr());
+            return Err(skb);
+        }
+    }
     if half_closes(&skb, flow) {
-        // SAFETY: The function returns an entry.
+        // SAFETY: As above.
         unsafe { bindings::mhs_conn_establish(conn.as_ptr()) };
     }
     // SAFETY: The function returns an entry with a reference that is ours.

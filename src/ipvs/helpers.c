@@ -174,6 +174,13 @@ void mhs_conn_establish(struct ip_vs_conn *cp)
 	spin_unlock_bh(&cp->lock);
 }
 
+/* Gives back a reference to a fresh entry that nobody is to use. */
+void mhs_conn_drop(struct ip_vs_conn *cp)
+{
+	cp->timeout = 0;
+	ip_vs_conn_put(cp);
+}
+
 /* Gives a reference back without restarting the entry's timer. */
 void mhs_conn_put_untouched(struct ip_vs_conn *cp)
 {

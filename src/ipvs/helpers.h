@@ -116,6 +116,7 @@ void mhs_dest_check_route(struct ip_vs_dest *dest);
 bool mhs_dest_is_untouched(const struct ip_vs_dest *dest);
 
 void mhs_conn_establish(struct ip_vs_conn *cp);
+void mhs_conn_drop(struct ip_vs_conn *cp);
 void mhs_conn_put_untouched(struct ip_vs_conn *cp);
 void mhs_conn_expire_now(struct ip_vs_conn *cp);
 void mhs_conn_count_packet(struct ip_vs_conn *cp);

@@ -78,6 +78,12 @@ impl Svc {
         u16::from_be(unsafe { (*self.as_ptr()).port })
     }
 
+    /// Whether it is for all ports of an address. IPVS finds such a service, and schedules nothing for
+    /// it but with persistence.
+    pub(crate) fn is_any_port(&self) -> bool {
+        self.port() == 0 && self.fwmark() == 0
+    }
+
     /// The firewall mark, 0 for a service by address.
     pub(crate) fn fwmark(&self) -> u32 {
         // SAFETY: `self` is valid; the mark never changes.
@@ -389,7 +395,7 @@ impl Dest {
     /// Before a packet goes there by direct routing: forgets a route that was found for other
     /// methods, and by which it would not arrive.
     #[inline]
-    pub(super) fn check_route(&self) {
+    pub(crate) fn check_route(&self) {
         // SAFETY: `self` is valid.
         unsafe { bindings::mhs_dest_check_route(self.as_ptr()) };
     }
