@@ -603,7 +603,7 @@ impl Service {
             .filter_map(|member| member.gone_until)
             .filter(|&at| at > now);
         let soon = writer.unsettled.map(|_| now + SETTLE);
-        let entries = self.entries_end(writer.entry);
+        let entries = self.entries_end(writer.entry + MARGIN);
         let table = writer.pending.then_some(writer.pause);
         let next = [
             gone.min(),
