@@ -58,6 +58,7 @@ both add -A -f 7 -6 -s mhs
 both add -a -f 7 -6 -r [fd00::11]:0 -g
 both add -A -t 10.0.0.100:443 -s rr -p
 both add -A -t 10.0.0.100:444 -s rr -p 60 -M 255.255.255.0
+both add -A -t 10.0.0.100:445 -s rr -p 2678400
 both add -A -t [$VIP6]:443 -s mhs -p 60 -M 64
 both add -A -t 10.0.0.101:0 -s mhs -p 60
 both add -A -t localhost:80 -s mhs
@@ -113,6 +114,9 @@ refused 6 'has no server 10.0.0.99:80' edit -t $SVC -r 10.0.0.99:80 -w 1
 refused 6 'has no server 10.0.0.99:80' delete -t $SVC -r 10.0.0.99:80
 refused 6 'no service has the server 10.0.0.99' drain 10.0.0.99
 refused 6 'no scheduler xyzzy' add -t 10.0.0.9:80 -s xyzzy
+# IPVS says the same of both.
+refused 6 'no persistence engine xyzzy' add -t 10.0.0.9:80 -p --pe xyzzy
+refused 2 'must be 0 to 2678400' add -t 10.0.0.9:80 -p 2678401
 refused 2 'name a service' add
 refused 2 'not an IPv6 address' add -t [10.0.0.9]:80
 refused 2 'out of range: 0 to 65535' add -t 10.0.0.9:65536
