@@ -75,6 +75,21 @@ sleep 1
 tmux send-keys 'echo status $?' Enter
 ok "q: ends with status 0, and the shell is back" wait_for 10 shows '^status 0'
 ok "q: the picture is gone" bash -c '! tmux -L top capture-pane -p | grep -q "▶"'
+# A shell that is not interactive leaves the terminal as it finds it.
+cat >"$WORK/killed" <<-EOF
+	stty -g >$WORK/before
+	sh -c 'echo \$\$ >$WORK/pid; exec ip netns exec lb ipvsadm-mhs top'
+	echo status \$?
+	stty -g >$WORK/after
+EOF
+tmux send-keys "clear; bash $WORK/killed" Enter
+ok "top once more" wait_for 20 shows '^▶ TCP 10.0.0.100:80 '
+eq "on a screen of its own" "$(tmux display -p '#{alternate_on}')" 1
+kill "$(cat "$WORK/pid")"
+ok "SIGTERM: ends by it" wait_for 10 shows '^status 143'
+eq "SIGTERM: the screen of before" "$(tmux display -p '#{alternate_on}')" 0
+ok "SIGTERM: the terminal is told" wait_for 5 test -s "$WORK/after"
+eq "SIGTERM: the terminal is as it was" "$(cat "$WORK/after")" "$(cat "$WORK/before")"
 tmux send-keys 'clear; ipvsadm-mhs top | cat; echo ${PIPESTATUS[0]}' Enter
 ok "not into a pipe" wait_for 10 shows 'top needs a terminal'
 ok "which is wrong usage" wait_for 10 shows '^2$'
