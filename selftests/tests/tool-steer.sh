@@ -11,6 +11,11 @@ setup
 T=${T:-15}
 lb ipvsadm --set "$T" "$T" "$T"
 mhs() { lb ipvsadm-mhs "$@"; }
+# one_line COMMAND...: all that its reader waits for, also on standard error; the status of the command.
+one_line() {
+	mhs "$@" 2>&1 | head -n 1 >"$WORK/line"
+	return "${PIPESTATUS[0]}"
+}
 weight() { lb ipvsadm -Ln -t $SVC | awk -v server="$1:80" '$2 == server { print $4 }'; }
 service $SVC
 
@@ -41,6 +46,8 @@ left() { tail -n 1 "$WORK/drain" | jq "$1"; }
 # Without the pipe that start_long opened: its connections end when that is closed.
 mhs drain 10.0.0.14 --wait --json >"$WORK/drain" 9>&- &
 waiting=$!
+one_line drain 10.0.0.14 --wait --timeout 10 --json 9>&- &
+unread=$!
 entered() { [[ $(left .entries) == "$on4" ]]; }
 ok "drain: an entry for each of its $on4 connections" wait_for 10 entered
 merged() {
@@ -48,6 +55,9 @@ merged() {
 	[[ $(left .slots) == 0 ]]
 }
 ok "drain: its slots are merged" wait_for $((T * 4)) merged
+rc=0
+wait $unread || rc=$?
+eq "drain: nobody reads on: the time is over all the same" $rc 8
 ok "drain: waits as long as they live" kill -0 $waiting
 eq "drain: they live" "$(long_status .broken)" 0
 stop_long
@@ -62,7 +72,7 @@ ok "no entry is left" wait_for $((T * 10)) no_entries
 settle
 start_long 40
 on1=$(long_status '.servers.rs1')
-mhs replace 10.0.0.11 10.0.0.12 --wait --delete >"$WORK/replace" 9>&- &
+one_line replace 10.0.0.11 10.0.0.12 --wait --delete 9>&- &
 waiting=$!
 replaced() { [[ $(weight 10.0.0.11) == 0 && $(weight 10.0.0.12) == 1 ]]; }
 ok "replace: the new one in the place of the old one" wait_for 5 replaced
@@ -72,8 +82,9 @@ eq "replace: it gets connections, the old one none" \
 	"$(jq '.answered, (.servers.rs2 > 0), (.servers.rs1 // 0)' <<<"$result" | xargs)" "60 true 0"
 eq "replace: no connection breaks" "$(long_status '.broken, .servers.rs1' | xargs)" "0 $on1"
 ok "replace: the old one is there while it has flows" test "$(weight 10.0.0.11)" = 0
+ok "replace: it has told somebody" test -s "$WORK/line"
 stop_long
-ok "replace: ends when the last is gone" wait $waiting
+ok "replace: ends when the last is gone, though nobody reads on" wait $waiting
 eq "replace: and the old one is deleted" "$(weight 10.0.0.11)" ""
 
 # Another scheduler, and back.
@@ -96,6 +107,27 @@ lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 eq "handover: nor with a change" "$(long_status .broken)" 0
 stop_long
 
+# Somebody else deletes what is waited for. The sessions of before are over soon.
+lb ipvsadm -C
+lb ipvsadm --set 4 4 4
+service $SVC
+start_long 40 --first 5000
+drain_waits() {
+	mhs drain "$1" --wait >/dev/null 9>&- &
+	waiting=$!
+	drained() { [[ $(weight "$1") == 0 ]]; }
+	# Entries are made while its flows go on.
+	wait_for 5 drained "$1" && long_status .broken >/dev/null && sleep 1 && kill -0 $waiting
+}
+ok "drain: waits for a server" drain_waits 10.0.0.13
+lb ipvsadm -d -t $SVC -r 10.0.0.13:80
+ok "drain: somebody else deletes it: comes to its end" wait_for 30 keep_on
+ok "drain: with status 0" wait $waiting
+ok "drain: waits for another one" drain_waits 10.0.0.14
+lb ipvsadm -D -t $SVC
+ok "drain: somebody else deletes the service: ends with status 0" wait $waiting
+stop_long
+
 # refused STATUS PATTERN ARGUMENTS...
 refused() {
 	local status=$1 pattern=$2 said rc=0
@@ -104,6 +136,7 @@ refused() {
 	eq "$*: status" $rc "$status"
 	ok "$*: says '$pattern'" grep -qe "$pattern" <<<"$said"
 }
+mhs add -t $SVC -s mh
 refused 6 'is scheduled by mh, not by mhs' handover $SVC rr
 mhs edit -t $SVC -s mhs
 refused 2 'is scheduled by mhs already' handover $SVC mhs
@@ -112,3 +145,10 @@ refused 6 'no service' handover 10.0.0.9:80
 # A scheduler that does not exist is known at the beginning.
 refused 6 'no scheduler xyzzy' handover $SVC xyzzy
 eq "a handover that cannot be changes nothing" "$(lb ipvsadm-save -n | grep -- -A)" "-A -t $SVC -s mhs"
+
+# Two servers of a service would become the same.
+mhs add -f 7
+for port in 80 81; do mhs add -f 7 -r 10.0.0.11:$port; done
+before=$(lb ipvsadm-save -n)
+refused 2 'cannot both become 10.0.0.20:80' replace 10.0.0.11 10.0.0.20:80
+eq "a replacement that cannot be changes nothing" "$(lb ipvsadm-save -n)" "$before"
