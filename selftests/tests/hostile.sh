@@ -72,6 +72,16 @@ told=$(own container)
 eq "in a namespace of one's own: all that a service tells of itself but the machine's hash key" \
 	"$(jq -c '.[0] == .[1], (.[0] | contains([7]), contains([6, 8]))' <<<"$told" | paste -sd' ')" "true false true"
 eq "in a namespace of one's own: its events" "$(own join | jq -r .end)" ok
+# ipvsadm-mhs where there is such a service.
+own_tool() {
+	out unshare -Urn sh -c 'python3 "$0" container >/dev/null && exec ipvsadm-mhs "$@"' "$HERE/netlink.py" "$@"
+}
+eq "in a namespace of one's own: ipvsadm-mhs list has no hash key" \
+	"$(own_tool list --json | jq -c '.services[0] | [.slots, has("hash_key"), .hash_key]')" '[16381,true,null]'
+rc=0
+said=$(own_tool plan add -t $SVC -r 10.0.0.11 2>&1) || rc=$?
+eq "in a namespace of one's own: ipvsadm-mhs plan, which needs it: refused" $rc 4
+ok "and why" grep -q 'not permitted.*CAP_NET_ADMIN' <<<"$said"
 # A stranger has all capabilities in a user namespace of his own, but it is not that of lb.
 eq "with the capability in another user namespace: nothing" \
 	"$(out ip netns exec lb unshare -Ur python3 "$HERE/netlink.py" torn services | jq -r .end)" EPERM
