@@ -29,8 +29,8 @@ pub enum Error {
 
     /// What needs the key of a table cannot be computed.
     #[error(
-        "not permitted: this needs the hash key, which the kernel shows only to CAP_NET_ADMIN in the \
-         initial user namespace (run it as root, outside of containers)"
+        "not permitted: this needs the hash key, which the kernel shows to root alone (run it as root, \
+         not in a user namespace)"
     )]
     HiddenKey,
 
