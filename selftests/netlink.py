@@ -389,14 +389,19 @@ def starve():
     ipvs, family = Family(name=b"IPVS"), Family()
     family.sock.setsockopt(SOL_NETLINK, 1, family.group)
     family.sock.settimeout(0)
-    ends, heard, untold = collections.Counter(), collections.Counter(), []
+    ends, heard, untold, causes = collections.Counter(), collections.Counter(), [], set()
 
     def come():
         events = collections.Counter()
         while True:
             try:
-                kinds = [message["payload"][0] for message in family.receive()]
-                events.update(kind for kind in kinds if kind in (DEST_NTF, FAILURE_NTF))
+                for message in family.receive():
+                    kind = message["payload"][0]
+                    if kind == FAILURE_NTF:
+                        events["failure"] += 1
+                        causes.add(number(attrs(message["payload"][4:])[3]))
+                    elif kind == DEST_NTF:
+                        events["server"] += 1
             except BlockingIOError:
                 return events
             except OSError as error:
@@ -422,7 +427,9 @@ def starve():
         heard += events
         if left != b"0":
             break
-    return {"allocations": nth - 1, "ends": dict(ends), "heard": dict(heard), "untold": untold}
+    return {
+        "allocations": nth - 1, "ends": dict(ends), "heard": dict(heard), "untold": untold, "causes": list(causes)
+    }
 
 
 def method():
