@@ -120,6 +120,6 @@ mod tests {
         let hidden = Options { key: None, ..shown };
         let error = hidden.config().map(|_| ()).unwrap_err();
         assert_eq!(error.status(), 4);
-        assert!(error.to_string().contains("initial user namespace"));
+        assert!(error.to_string().contains("hash key"));
     }
 }
