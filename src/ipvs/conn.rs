@@ -175,12 +175,12 @@ pub(crate) fn pin<'a>(
     let Some(conn) = NonNull::new(conn) else {
         return Err(skb);
     };
-    // SAFETY: The function returns an entry with a reference that is ours.
-    unsafe {
-        if flow.kind != Kind::New && !method.is_followed_by(Method::of(conn.as_ptr())) {
-            bindings::mhs_conn_drop(conn.as_ptr());
-            return Err(skb);
-        }
+    // SAFETY: The function returns an entry.
+    let made = unsafe { Method::of(conn.as_ptr()) };
+    if flow.kind != Kind::New && !method.is_followed_by(made) {
+        // SAFETY: It comes with a reference that is ours.
+        unsafe { bindings::mhs_conn_drop(conn.as_ptr()) };
+        return Err(skb);
     }
     if half_closes(&skb, flow) {
         // SAFETY: As above.
