@@ -295,6 +295,13 @@ stop_long() {
 	rm -f "$WORK/ask"
 }
 
+# one_line ARGUMENTS...: ipvsadm-mhs whose reader goes after a line ($WORK/line), also on standard error;
+# the status of the tool.
+one_line() {
+	lb ipvsadm-mhs "$@" 2>&1 | head -n 1 >"$WORK/line"
+	return "${PIPESTATUS[0]}"
+}
+
 # The kernel's own memory, KiB. Left out are the page cache and its like, which grow with what tests read,
 # and what is free in slabs that hold something else, too: more of that after more has happened, and no loss.
 kernel_memory() {

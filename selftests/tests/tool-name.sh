@@ -30,11 +30,7 @@ eq "no connection breaks" "$(long_status .broken)" 0
 rc=0
 said=$(mhs handover $SVC mh 2>&1) || rc=$?
 eq "handover: from mh to mh is none" "$rc $(grep -c 'scheduled by mh already' <<<"$said")" "2 1"
-# Who reads what it tells has gone after a line, long before the end.
-one_line() {
-	lb ipvsadm-mhs "$@" 2>&1 | head -n 1 >"$WORK/line"
-	return "${PIPESTATUS[0]}"
-}
+# Who reads what it tells has gone long before the end.
 one_line handover $SVC rr 9>&- &
 waiting=$!
 keep_on() { long_status .broken >/dev/null; ! kill -0 $waiting 2>/dev/null; }

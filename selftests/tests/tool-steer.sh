@@ -11,11 +11,6 @@ setup
 T=${T:-15}
 lb ipvsadm --set "$T" "$T" "$T"
 mhs() { lb ipvsadm-mhs "$@"; }
-# one_line COMMAND...: all that its reader waits for, also on standard error; the status of the command.
-one_line() {
-	mhs "$@" 2>&1 | head -n 1 >"$WORK/line"
-	return "${PIPESTATUS[0]}"
-}
 weight() { lb ipvsadm -Ln -t $SVC | awk -v server="$1:80" '$2 == server { print $4 }'; }
 service $SVC
 
