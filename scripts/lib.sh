@@ -19,8 +19,8 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 step() {
 	local text=$1 log pid started=$SECONDS rc=0
 	shift
-	# Of a step that failed the log is kept; who was killed leaves one, too.
-	find "$CACHE" -maxdepth 1 -name 'log.*' -mtime +7 -delete
+	# Of a step that failed the log is kept; who was killed leaves one, too, and its own directory.
+	find "$CACHE" -maxdepth 1 -name '*.??????' -regex '.*/\(log\|guest\|tool\)\..*' -mtime +7 -exec rm -rf {} +
 	log=$(mktemp "$CACHE/log.XXXXXX")
 	printf '== %s ' "$text" >&2
 	("$@") >"$log" 2>&1 </dev/null &
