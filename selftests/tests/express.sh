@@ -122,6 +122,20 @@ eq "not this host's IPv6 address: not forwarded" "$(short 5 --vip $VIP6 --timeou
 sleep 3
 eq "not this host's address: not counted" "$(counted $SVC)" "$before"
 ip -n lb addr add $VIP/32 dev eth0
+# An IPv6 address is kept while its device is down, if that is asked for, but belongs to nobody then.
+ip -n lb link add kept type veth peer name kept2
+lb sysctl -qw net.ipv6.conf.kept.keep_addr_on_down=1
+ip -n lb link set kept2 up
+ip -n lb link set kept up
+ip -n lb -6 addr add $VIP6/128 dev kept nodad
+ip -n client neigh replace $VIP6 dev eth0 lladdr "$(ip -n lb -j link show eth0 | jq -r '.[].address')"
+eq "an address of another device: forwarded" "$(short 20 --vip $VIP6 | jq .answered)" 20
+ip -n lb link set kept down
+ok "an address of a device that is down is kept" grep -q $VIP6 <<<"$(ip -n lb -6 addr show dev kept)"
+eq "an address of a device that is down: not forwarded" \
+	"$(short 5 --vip $VIP6 --timeout 3 | jq .answered)" 0
+ip -n lb link del kept
+ip -n client neigh del $VIP6 dev eth0
 ip -n lb addr add $VIP6/128 dev eth0 nodad preferred_lft 0
 eq "this host's again" "$(short 20 | jq .answered) $(short 20 --vip $VIP6 | jq .answered)" "20 20"
 
@@ -165,3 +179,32 @@ eq "a packet socket: every connection is answered" "$(short 60 --first 5000 | jq
 ok "a packet socket: by the long way" test $(($(routed) - before)) -ge 180
 wait $listener
 eq "a packet socket: it saw all as they came" "$(cat "$WORK/heard")" "1 64 True"
+
+# A VRF routes by a table of its own: what comes in there is no business of the service outside.
+modprobe vrf
+ip -n lb link add red type vrf table 10
+ip -n lb link set red up
+ip netns add other
+ip -n other link add eth0 type veth peer name leg netns lb
+configure other 10.9.0.2 fd09::2 "
+	route add $VIP/32 via 10.9.0.1
+	route add $VIP6/128 via fd09::1"
+ip -n lb link set leg master red up
+ip -n lb addr add 10.9.0.1/24 dev leg
+for family in 4 6; do
+	ip -n lb -$family rule add pref 32765 table local
+	ip -n lb -$family rule del pref 0
+	ip -n lb -$family route add unreachable default metric 9999 table 10
+done
+ip -n lb -6 addr add fd09::1/64 dev leg nodad
+eq "a VRF can be reached" "$(in_ns other ping -c 3 -i 0.2 -q 10.9.0.1 | grep -c ' 3 received')" 1
+short 20 >/dev/null
+short 20 --vip $VIP6 >/dev/null
+sleep 3
+before=$(counted $SVC)$(counted "$SVC6")
+for url in $VIP "[$VIP6]"; do
+	for ((n = 0; n < 5; n++)); do in_ns other curl -s -m 1 "http://$url/" >/dev/null; done
+done
+sleep 3
+eq "from a VRF: nothing is forwarded" "$(counted $SVC)$(counted "$SVC6")" "$before"
+eq "outside of it as ever" "$(short 20 | jq .answered) $(short 20 --vip $VIP6 | jq .answered)" "20 20"

@@ -34,6 +34,12 @@ static bool mhs_is_bridged(const struct sk_buff *skb)
 #endif
 }
 
+/* Routed by a table of its own. Comes by here twice: from the device, and the VRF. */
+static bool mhs_is_of_vrf(const struct net_device *dev)
+{
+	return netif_is_l3_slave(dev) || netif_is_l3_master(dev);
+}
+
 /* A mark is given later than here, if at all, and may be that of a service. */
 static bool mhs_has_marks(const struct netns_ipvs *ipvs)
 {
@@ -51,7 +57,7 @@ u64 mhs_skb_look_early(const struct sk_buff *skb, const struct net *net)
 
 	if (!ipvs || skb->ipvs_property || skb->pkt_type != PACKET_HOST ||
 	    skb->sk || skb_dst(skb) || mhs_is_shared(skb) ||
-	    mhs_is_bridged(skb) || netif_is_l3_slave(skb->dev) ||
+	    mhs_is_bridged(skb) || mhs_is_of_vrf(skb->dev) ||
 	    mhs_has_marks(ipvs))
 		return 0;
 	return mhs_look(skb, ipvs);
@@ -67,11 +73,25 @@ u32 mhs_net_routes(const struct net *net, bool v6)
 	return rt_genid_ipv4(net);
 }
 
+#if IS_ENABLED(CONFIG_IPV6)
+/* An address can be kept while its device is down, and is not routed to then. */
+static bool mhs_is_local_v6(struct net *net, const struct in6_addr *addr)
+{
+	struct rt6_info *rt = rt6_lookup(net, addr, NULL, 0, NULL, 0);
+	bool local = rt && rt->rt6i_flags & RTF_LOCAL;
+
+	ip6_rt_put(rt);
+	return local;
+}
+#endif
+
 /* Whether packets to @addr are for this host. */
 bool mhs_net_is_local(struct net *net, bool v6, const union nf_inet_addr *addr)
 {
+#if IS_ENABLED(CONFIG_IPV6)
 	if (v6)
-		return ipv6_chk_addr(net, &addr->in6, NULL, 0);
+		return mhs_is_local_v6(net, &addr->in6);
+#endif
 	return inet_addr_type(net, addr->ip) == RTN_LOCAL;
 }
 
