@@ -90,6 +90,34 @@ eq "own clients, a server drained: answered by the others" \
 	"$(jq -c '[.answered, .servers.rs2]' <<<"$result")" "[60,null]"
 server -e $SVC 2 -g -w 1
 
+# The same by marks, which are given to answers of its own server, too: those stay here.
+modprobe -q nf_tables
+lb nft -f - <<-NFT
+	table inet m {
+		chain pre {
+			type filter hook prerouting priority mangle;
+			iif lo ip daddr { $VIP, 10.1.200.0/24 } meta mark set 1
+			iif lo ip6 daddr { $VIP6, fd01::c800/120 } meta mark set 2
+		}
+	}
+NFT
+lb ipvsadm -S -n >"$WORK/services"
+lb ipvsadm -C
+lb ipvsadm -A -f 1 -s $SCHED
+lb ipvsadm -A -f 2 -6 -s $SCHED
+for n in 0 1 2; do
+	lb ipvsadm -a -f 1 -r 10.0.0.$((n ? 10 + n : 1)):0 -g
+	lb ipvsadm -a -f 2 -6 -r "[fd00::$((n ? 10 + n : 1))]:0" -g
+done
+settle
+eq "own clients, by a mark, IPv4: answered by all servers" "$(spread "$(own 60)")" "[60,3,true]"
+eq "own clients, by a mark, IPv6: answered by all servers" \
+	"$(spread "$(own 60 --vip $VIP6)")" "[60,3,true]"
+lb nft delete table inet m
+lb ipvsadm -C
+lb ipvsadm -R <"$WORK/services"
+settle
+
 # A backup that is not to balance.
 lb sysctl -qw net.ipv4.vs.backup_only=1
 eq "backup_only, no daemon: balanced" "$(spread "$(short 80)")" "[80,4,true]"

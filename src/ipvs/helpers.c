@@ -117,13 +117,17 @@ bool mhs_ipvs_prefers(struct netns_ipvs *ipvs, int af, u32 mark, u16 protocol,
 	return false;
 }
 
-/* A candidate is what ip_vs_in_hook() would look at. */
+/*
+ * A candidate is what ip_vs_in_hook() would look at. Not what this host sends to
+ * itself: IPVS has seen that at LOCAL_OUT, and made an entry, by which it knows
+ * requests from the answers of a server that is here.
+ */
 u64 mhs_skb_look(const struct sk_buff *skb, const struct net *net)
 {
 	struct netns_ipvs *ipvs = READ_ONCE(net->ipvs);
 
 	if (!ipvs || skb->ipvs_property || skb->pkt_type != PACKET_HOST ||
-	    !skb_dst(skb))
+	    !skb_dst(skb) || skb->dev->flags & IFF_LOOPBACK)
 		return 0;
 	return mhs_look(skb, ipvs);
 }
