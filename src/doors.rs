@@ -57,6 +57,19 @@ use crate::{
 /// The port that FTP servers open data connections from.
 const FTP_DATA: u16 = 20;
 
+/// Who may have a flow that has no entry, in a slot that is moving.
+struct Moving<'a> {
+    /// Who had it.
+    old: Option<&'a Server>,
+    /// The same, unless it was deleted.
+    lives: Option<&'a Server>,
+    /// Who has what began there without an entry: the old server, or the new one if that was given up
+    /// ([`Server::abandon`]). Not where the new one masquerades: without an entry nothing begins there.
+    heir: Option<&'a Server>,
+    /// Who gets it.
+    new: Option<&'a Server>,
+}
+
 /// A packet for a service of ours, and what its slot says.
 ///
 /// The way of a settled packet is inlined from end to end and keeps this in registers; what is not
@@ -260,8 +273,11 @@ impl<'a> Arrival<'a> {
                 server.express.leads_to(dest) && found.method() == server.express.method()
             });
             if own && !self.is_handed_over() {
-                // It says what the slot says: let it expire.
-                drop(found);
+                // It says what the slot says: let it expire. Its state is that of a flow which may be
+                // over by now; it is not to stand for another, when the slot moves again.
+                if self.is_new() {
+                    found.expire();
+                }
                 return Ok(self.send_new(skb));
             }
             if !own {
@@ -274,10 +290,9 @@ impl<'a> Arrival<'a> {
         // Whether a SYN begins a new flow, where an error goes, and what a backup is told, is for
         // IPVS to say.
         if self.is_new() || self.flow.kind == Kind::Error || self.settings.sends_entries() {
-            if self.is_new() && self.svc.is_any_port() && found.is_over() {
-                // IPVS would not schedule the new flow, but refuse it. The client sends another.
+            if self.is_new() && self.svc.is_any_port() && self.is_let_go(dest, &found) {
                 found.expire();
-                return Ok(Verdict::DROP);
+                return Ok(self.begin_anew());
             }
             if found.method() == Method::Direct {
                 dest.check_route();
@@ -294,6 +309,20 @@ impl<'a> Arrival<'a> {
         Ok(sent.unwrap_or(Verdict::ACCEPT))
     }
 
+    /// Whether IPVS would end the entry, and schedule what begins here as a new flow.
+    fn is_let_go(&self, dest: &Dest, found: &Found<'_>) -> bool {
+        found.is_over() || dest.weight() == 0 && self.svc.netns().expires_nodest()
+    }
+
+    /// A new flow, whose entry was that of another. For any port IPVS would not schedule it, but
+    /// refuse it; the client sends another SYN.
+    fn begin_anew(&self) -> Verdict {
+        match self.svc.is_any_port() {
+            true => Verdict::DROP,
+            false => Verdict::ACCEPT,
+        }
+    }
+
     /// The entry leads to a deleted server. IPVS would drop the packet.
     fn after_deleted<'s>(
         &self,
@@ -305,7 +334,7 @@ impl<'a> Arrival<'a> {
             // The client uses the port again: make room for a new entry. Should IPVS see the old
             // one still and drop the packet, the client sends another.
             found.expire();
-            return Ok(Verdict::ACCEPT);
+            return Ok(self.begin_anew());
         }
         if self.is_udp() {
             // It has nobody to tell that the server is gone, so it is not asked to wait. Nor is it to
@@ -329,70 +358,24 @@ impl<'a> Arrival<'a> {
         if self.word.stable() && !self.is_handed_over() {
             return self.send_new(skb);
         }
-        let (old, new) = (
-            self.servers.get(self.word.old()),
-            self.servers.get(self.word.new()),
-        );
-        let full = self.svc.netns().is_full();
-        let takes_new = |server: &&Server| {
-            let dest = server.express.dest(self.rcu);
-            dest.is_some_and(|dest| dest.takes_new())
-        };
-        let is_live = |server: &&Server| {
-            let dest = server.express.dest(self.rcu);
-            dest.is_some_and(|dest| dest.is_live())
-        };
-        let lives = old.filter(|server| !server.is_gone());
-        let old = match old {
-            Some(old) if old.is_abandoned() => new.filter(takes_new),
-            old => old,
-        };
-        // Without an entry the first packet of a flow must go where the next ones will. That is the
-        // old server, unless it was deleted: it gets nothing new, and so nothing else either, now
-        // and later. Where all that is new needs an entry it keeps what it has.
-        let stays = || {
-            let follows =
-                |server: &&Server| takes_new(server) && server.express.method().is_stateless();
-            let stays = lives.or_else(|| {
-                let new = new.filter(follows)?;
-                old.inspect(|old| old.abandon());
-                Some(new)
-            });
-            stays.or(old.filter(|_| !self.is_new()))
-        };
+        let moving = self.moving();
         let stats = &self.service.stats;
-        let server = if self.needs_none() {
-            old
-        } else if self.is_udp() {
-            let lives = old.filter(is_live);
-            if lives.is_none() {
-                stats.count(Count::UdpMoved);
-            }
-            lives.or(new.filter(takes_new))
-        } else if full {
-            stays()
-        } else if self.is_new() {
-            // IPVS drops some of these, if it is asked to. One that is reached in another way now is
-            // about to be the slot's no more.
-            new.filter(|server| takes_new(server) && !server.is_gone() && !self.drops())
-        } else {
-            old
-        };
-        if old.is_none() && !self.is_new() {
+        if moving.heir.is_none() && !self.is_new() {
             stats.count(Count::NoServer);
         }
-        if server.is_none()
-            && (self.is_new() || self.is_udp())
-            && new.is_some_and(|new| !is_live(&new))
-        {
-            // It was drained or deleted just now, and the slot is about to get another. IPVS would
-            // refuse the packet. The client sends it again.
-            return Verdict::DROP;
-        }
-        // None, or one that masquerades, or is overloaded: IPVS knows what to do.
-        let Some(server) = server.filter(|server| server.express.method().is_stateless()) else {
-            return Verdict::ACCEPT;
+        let full = self.svc.netns().is_full();
+        let Some(server) = self.choose(&moving, full) else {
+            // Where the new server was drained or deleted just now the slot is about to get another.
+            // IPVS would refuse the packet. The client sends it again.
+            let begins = self.is_new() || self.is_udp();
+            return match moving.new.is_some_and(|new| begins && !self.is_live(new)) {
+                true => Verdict::DROP,
+                false => Verdict::ACCEPT,
+            };
         };
+        if !server.express.method().is_stateless() {
+            return Verdict::ACCEPT;
+        }
         if full && !self.needs_none() {
             stats.count(Count::Full);
         }
@@ -400,13 +383,83 @@ impl<'a> Arrival<'a> {
             // IPVS would drop the packets of an entry for a deleted server.
             return self.send(skb, server);
         }
+        self.pin(skb, server, &moving)
+    }
+
+    /// Who may have a flow of this slot.
+    fn moving(&self) -> Moving<'a> {
+        let old = self.servers.get(self.word.old());
+        let new = self.servers.get(self.word.new());
+        let follows = new.filter(|new| new.express.method().is_stateless());
+        let given_up = old.is_some_and(|old| old.is_gone() && old.is_abandoned());
+        Moving {
+            old,
+            lives: old.filter(|old| !old.is_gone()),
+            heir: follows.filter(|_| given_up).or(old),
+            new,
+        }
+    }
+
+    fn takes_new(&self, server: &Server) -> bool {
+        server.express.dest(self.rcu).is_some_and(Dest::takes_new)
+    }
+
+    fn is_live(&self, server: &Server) -> bool {
+        server.express.dest(self.rcu).is_some_and(Dest::is_live)
+    }
+
+    /// The server of a flow that has no entry. None, or one that masquerades: IPVS knows what to do.
+    fn choose(&self, moving: &Moving<'a>, full: bool) -> Option<&'a Server> {
+        if self.needs_none() {
+            return moving.heir;
+        }
+        if self.is_udp() {
+            let lives = moving.heir.filter(|heir| self.is_live(heir));
+            if lives.is_none() {
+                self.service.stats.count(Count::UdpMoved);
+            }
+            return lives.or(moving.new.filter(|new| self.takes_new(new)));
+        }
+        if full {
+            return self.choose_in_full_table(moving);
+        }
+        if !self.is_new() {
+            return moving.heir;
+        }
+        // IPVS drops some of these, if it is asked to. One that is reached in another way now is
+        // about to be the slot's no more.
+        let takes = |new: &&Server| self.takes_new(new) && !new.is_gone() && !self.drops();
+        moving.new.filter(takes)
+    }
+
+    /// Without an entry the first packet of a flow must go where the next ones will. That is the old
+    /// server, unless it was deleted: it gets nothing new, and so nothing else either, now and later.
+    /// Where all that is new needs an entry it keeps what it has.
+    fn choose_in_full_table(&self, moving: &Moving<'a>) -> Option<&'a Server> {
+        if moving.lives.is_some() {
+            return moving.lives;
+        }
+        let follows = |new: &&Server| self.takes_new(new) && new.express.method().is_stateless();
+        let Some(new) = moving.new.filter(follows) else {
+            return moving.heir.filter(|_| !self.is_new());
+        };
+        if let Some(old) = moving.old {
+            old.abandon();
+        }
+        Some(new)
+    }
+
+    /// Makes the flow's entry.
+    fn pin(&self, skb: Skb<'_>, server: &Server, moving: &Moving<'_>) -> Verdict {
+        let stats = &self.service.stats;
+        let method = server.express.method();
         let Some(dest) = server.express.dest(self.rcu) else {
             return Verdict::ACCEPT;
         };
-        match conn::pin(self.svc, dest, server.express.method(), skb, &self.flow) {
+        match conn::pin(self.svc, dest, method, skb, &self.flow) {
             Ok(verdict) => {
-                let to_old = old.is_some_and(|old| old.express.leads_to(dest)) && !self.is_new();
-                stats.count(match to_old {
+                let is_old = moving.old.is_some_and(|old| old.express.leads_to(dest));
+                stats.count(match is_old && !self.is_new() {
                     true => Count::PinsOld,
                     false => Count::PinsNew,
                 });
@@ -417,6 +470,7 @@ impl<'a> Arrival<'a> {
                 if self.is_udp() {
                     return self.send(skb, server);
                 }
+                let lives = moving.lives;
                 match lives.filter(|server| server.express.method().is_stateless()) {
                     Some(server) => self.send(skb, server),
                     // No reason to give up all that lives on a deleted server: the client sends

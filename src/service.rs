@@ -182,12 +182,18 @@ impl Writer {
     }
 
     fn slots<'a>(&'a mut self, service: &'a Service) -> Slots<'a> {
-        Slots {
+        self.slots_and_places(service).0
+    }
+
+    /// Both at once: slots name servers by their places.
+    fn slots_and_places<'a>(&'a mut self, service: &'a Service) -> (Slots<'a>, &'a [Place]) {
+        let slots = Slots {
             words: &service.words,
             marks: &service.marks,
             epochs: &mut self.epochs,
             deadlines: &mut self.deadlines,
-        }
+        };
+        (slots, &self.places)
     }
 
     fn times(&mut self, timeouts: Timeouts) -> Times {
@@ -415,6 +421,8 @@ impl Service {
     pub(crate) fn set(&self, svc: Locked<'_>, dest: &Dest) {
         let mut writer = self.writer.lock();
         let before = writer.look(dest);
+        let times = writer.times(svc.netns().timeouts(self.protocol));
+        self.hand_down(&mut writer, times);
         writer.cause = match before {
             Some(_) => news::Cause::Update,
             None => news::Cause::Add,
@@ -445,7 +453,7 @@ impl Service {
         let Some((member, _)) = writer.find(dest) else {
             return;
         };
-        member.server.gone.store(true, Ordering::Relaxed);
+        member.server.leave();
         member.gone_until = Some(if at_once { now } else { now + timeouts.session });
         writer.cause = news::Cause::Delete;
         self.changed(&mut writer, dest, None);
@@ -473,6 +481,7 @@ impl Service {
     fn remap(&self, writer: &mut Writer, timeouts: Timeouts) {
         let start = time::nanoseconds();
         let times = writer.times(timeouts);
+        self.hand_down(writer, times);
         let clock = Coarse::for_timeout(times.session).shift();
         if self.clock.swap(clock, Ordering::Relaxed) != clock {
             writer.new_clock = true;

@@ -85,6 +85,32 @@ before=$(refusals)
 stray 60 --first 6000 --flags S >/dev/null
 settle
 eq "TCP: a port again: nothing is refused" "$(($(refusals) - before))" 0
+# What is half closed counts as over, if IPVS is told so.
+lb sysctl -qw net.ipv4.vs.conn_reuse_mode=3
+for flags in A FA; do
+	settle
+	stray 60 --first 6000 --flags $flags >/dev/null
+done
+settle
+between "TCP: half closed: entries" "$(entries_from 6000 60)" 5 60
+before=$(refusals)
+stray 60 --first 6000 --flags S >/dev/null
+settle
+eq "TCP: half closed: nothing is refused" "$(($(refusals) - before))" 0
+lb sysctl -qw net.ipv4.vs.conn_reuse_mode=1
+# So does all that is on a server which is drained, and what is on one that is deleted.
+lb sysctl -qw net.ipv4.vs.expire_nodest_conn=1
+stray 60 --first 6000 --flags S >/dev/null
+for change in "-e -t $VIP:0 -r 10.0.0.11:0 -g -w 0" "-d -t $VIP:0 -r 10.0.0.11:0"; do
+	# shellcheck disable=SC2086
+	lb ipvsadm $change
+	settle
+	before=$(refusals)
+	stray 60 --first 6000 --flags S >/dev/null
+	settle
+	eq "TCP: expire_nodest_conn, ${change%% -t*}: nothing is refused" "$(($(refusals) - before))" 0
+done
+lb sysctl -qw net.ipv4.vs.expire_nodest_conn=0
 lb ipvsadm -C
 ok "every entry fades" wait_for 180 no_entries
 check UDP -u udp 53

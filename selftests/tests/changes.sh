@@ -39,6 +39,13 @@ flows >"$WORK/before"
 short 60 >/dev/null
 eq "back: new connections make no entry" "$(new_flows "$WORK/before" | wc -l)" 0
 
+# What is left of a flow does not stand for the next one of the same port, should the server be drained again.
+half_closed() { lb ipvsadm -Lnc | grep -c FIN_WAIT; }
+ok "back: there are entries of flows that are over" test "$(half_closed)" -ge 1
+stray 60 --flags S >/dev/null
+none_half_closed() { [[ $(half_closed) == 0 ]]; }
+ok "back: a port again: the entry of the flow before ends" wait_for 5 none_half_closed
+
 # Server 3 is deleted: grace.
 on3=$(long_status .servers.rs3)
 lb ipvsadm -d -t $SVC -r 10.0.0.13:80

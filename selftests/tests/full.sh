@@ -100,4 +100,48 @@ eq "full, a server deleted: connections begin, none there, none with an entry" \
 lb sysctl -qw net.ipv4.vs.conn_max=100000
 eq "room: they go on where they are" "$(long_status .broken) $(long_status .servers)" "0 $home"
 between "room: those of moving slots have entries" "$(entries_from 3000 60)" 3 40
+lb ipvsadm -e -t $SVC -r 10.0.0.13:80 -g -w 0
+eq "room: what lives on a server that took theirs stays there when that is drained" \
+	"$(long_status .broken) $(long_status .servers)" "0 $home"
+stop_long
+
+# So it does while the table stays full, whatever else changes.
+anew() {
+	lb sysctl -qw net.ipv4.vs.conn_max=100000
+	lb ipvsadm -C
+	service $SVC
+}
+for event in "-a -r 10.0.0.12:80 -g" "-e -r 10.0.0.13:80 -g -w 0" "-d -r 10.0.0.13:80"; do
+	anew
+	short 60 --first 3000 >/dev/null
+	lb sysctl -qw net.ipv4.vs.conn_max=10
+	lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+	settle
+	start_long 60 --first 3000
+	home=$(long_status .servers)
+	# In a full table nothing lives on a deleted server.
+	[[ $event != -d* ]] || lb sysctl -qw net.ipv4.vs.conn_max=100000
+	# shellcheck disable=SC2086
+	lb ipvsadm ${event/ / -t $SVC }
+	eq "full, a server deleted, then $event: what began meanwhile stays where it is" \
+		"$(long_status .broken) $(long_status .servers)" "0 $home"
+	stop_long
+done
+
+# Where the new server masquerades nothing can begin, so what lives on the deleted one is not given up.
+anew
+lb sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0
+ip -n rs4 addr del $VIP/32 dev lo
+ip -n rs4 route replace 10.1.0.0/16 via 10.0.0.1
+lb ipvsadm -d -t $SVC -r 10.0.0.14:80
+lb ipvsadm -a -t $SVC -r 10.0.0.14:80 -m
+settle
+start_long 60 --first 4000
+on1=$(long_status .servers.rs1)
+lb sysctl -qw net.ipv4.vs.conn_max=10
+lb ipvsadm -d -t $SVC -r 10.0.0.11:80
+settle
+short 60 --timeout 3 >/dev/null
+between "full, a new server that masquerades: some of $on1 connections live on" \
+	$((on1 - $(long_status '.broken_on.rs1 // 0'))) 1 $((on1 - 1))
 stop_long

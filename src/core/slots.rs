@@ -552,11 +552,13 @@ impl Slots<'_> {
     }
 
     /// Flows on the server `gone` are to end now: the slots where they live are merged, whatever
-    /// their deadline (`net.ipv4.vs.expire_nodest_conn`).
-    pub fn evict(&mut self, gone: u16, times: Times) -> Outcome {
+    /// their deadline, if their new server `follows` (`net.ipv4.vs.expire_nodest_conn`, or what was
+    /// begun on the new one without an entry).
+    pub fn evict(&mut self, gone: u16, follows: impl Fn(u16) -> bool, times: Times) -> Outcome {
         self.apply(times, |at| {
-            let lives = at.word.old() == gone && !at.word.stable();
-            lives.then(|| Step::merge(at.word))
+            let word = at.word;
+            let merges = word.old() == gone && !word.stable() && follows(word.new());
+            merges.then(|| Step::merge(word))
         })
     }
 

@@ -98,19 +98,20 @@ impl<'a> Found<'a> {
 
     /// Whether the flow is over for IPVS, so that a packet which begins one begins another.
     pub(crate) fn is_over(&self) -> bool {
-        // SAFETY: The entry is valid.
-        let (protocol, state) = unsafe {
+        // SAFETY: The entry is valid, and so is the namespace that it belongs to.
+        let (protocol, state, reuse) = unsafe {
             let conn = self.conn.as_ptr();
-            ((*conn).protocol, (&raw const (*conn).state).read_volatile())
+            let ipvs = (*conn).ipvs;
+            let reuse = (&raw const (*ipvs).sysctl_conn_reuse_mode).read_volatile();
+            let state = (&raw const (*conn).state).read_volatile();
+            ((*conn).protocol, u32::from(state), reuse)
         };
         match u32::from(protocol) {
             bindings::IPPROTO_TCP => {
                 let over = [bindings::IP_VS_TCP_S_TIME_WAIT, bindings::IP_VS_TCP_S_CLOSE];
-                over.contains(&u32::from(state))
+                over.contains(&state) || state == bindings::IP_VS_TCP_S_FIN_WAIT && reuse & 2 != 0
             }
-            bindings::IPPROTO_SCTP => {
-                u32::from(state) == bindings::ip_vs_sctp_states_IP_VS_SCTP_S_CLOSED
-            }
+            bindings::IPPROTO_SCTP => state == bindings::ip_vs_sctp_states_IP_VS_SCTP_S_CLOSED,
             _ => false,
         }
     }

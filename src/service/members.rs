@@ -52,7 +52,7 @@ pub(crate) struct Server {
     pub(crate) express: Express,
     /// What went that way.
     pub(crate) traffic: Arc<Traffic>,
-    pub(super) gone: AtomicBool,
+    gone: AtomicBool,
     abandoned: AtomicBool,
     /// What the writer knows of it. Here is room for that: beside the way there it takes no memory.
     pub(super) identity: Identity,
@@ -86,10 +86,22 @@ impl Server {
         self.abandoned.load(Ordering::Relaxed)
     }
 
+    /// It is none of the service's any more.
+    pub(super) fn leave(&self) {
+        // From an earlier time, by a packet that was on its way when it came back.
+        self.keep();
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// It is not given up, or there is nothing of that left.
+    fn keep(&self) {
+        self.abandoned.store(false, Ordering::Relaxed);
+    }
+
     /// It is one of the service's, again.
     fn revive(&self) {
         self.gone.store(false, Ordering::Relaxed);
-        self.abandoned.store(false, Ordering::Relaxed);
+        self.keep();
     }
 
     /// Its address and port, 0 for the service's.
@@ -232,7 +244,7 @@ impl Service {
         }
         if !before.is_followed_by(now) {
             if member.gone_until.is_none() {
-                member.server.gone.store(true, Ordering::Relaxed);
+                member.server.leave();
                 member.gone_until = Some(times.now + times.session);
             }
         }
@@ -425,11 +437,33 @@ impl Service {
             let place = writer.places.get_mut(index).and_then(Place::member_mut);
             if let Some(member) = place.filter(|member| member.server.express.leads_to(dest)) {
                 member.gone_until = Some(times.now);
-                outcome += writer.slots(self).evict(index as u16, times);
+                outcome += writer.slots(self).evict(index as u16, |_| true, times);
             }
         }
         self.merged(writer, outcome);
         self.leave(writer, times);
+    }
+
+    /// What lives in the slots of a server that was given up is the new server's ([`Server::abandon`]).
+    /// Before anything changes the slots are to say so, since by the next change only what lives on
+    /// their old server stays where it is.
+    pub(super) fn hand_down(&self, writer: &mut Writer, times: Times) {
+        let mut outcome = Outcome::default();
+        for index in 0..writer.places.len() {
+            let (mut slots, places) = writer.slots_and_places(self);
+            let server = |index: usize| Some(&*places.get(index)?.member()?.server);
+            let given_up = |server: &&Server| server.is_gone() && server.is_abandoned();
+            let Some(old) = server(index).filter(given_up) else {
+                continue;
+            };
+            let follows = |new: u16| {
+                let new = server(usize::from(new));
+                new.is_some_and(|new| new.express.method().is_stateless())
+            };
+            outcome += slots.evict(index as u16, follows, times);
+            old.keep();
+        }
+        self.merged(writer, outcome);
     }
 
     /// A packet that was on its way when a server became a member may have found a route for it since,

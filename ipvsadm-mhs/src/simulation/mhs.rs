@@ -285,7 +285,7 @@ impl Mhs {
         let before = self.snapshot();
         self.with_slots(|slots| slots.remap(&table, times(world, now)));
         if let (Change::Fail(index), true) = (change, world.expire_nodest_conn) {
-            self.with_slots(|slots| slots.evict(index, times(world, now)));
+            self.with_slots(|slots| slots.evict(index, |_| true, times(world, now)));
         }
         // Whether anybody used them is asked of these slots only.
         for slot in 0..before.len() {

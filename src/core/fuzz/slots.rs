@@ -213,8 +213,9 @@ pub fn as_the_model_says(ops: Vec<Op>) {
                 }
             }
             Op::Evict(gone) => {
-                outcome = Some(bench.slots().evict(gone, at(now)));
-                for m in model.iter_mut().filter(|m| !m.stable() && m.old == gone) {
+                outcome = Some(bench.slots().evict(gone, |new| new % 3 != 0, at(now)));
+                let merges = |m: &&mut Model| !m.stable() && m.old == gone && m.new % 3 != 0;
+                for m in model.iter_mut().filter(merges) {
                     m.old = m.new;
                     m.fear_until(now + LIFE);
                 }

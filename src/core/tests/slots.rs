@@ -251,8 +251,16 @@ fn evict_replace_and_inherited_fear() {
     assert_eq!(out.unsettled, 2);
     assert_eq!((bench.word(0).old(), bench.word(0).new()), (1, 5));
     assert!(bench.slots().names(1) && bench.slots().names(6) && !bench.slots().names(9));
-    bench.slots().evict(1, at(2));
-    assert!(bench.word(1).stable() && bench.word(1).feared() && !bench.slots().names(1));
+    let out = bench.slots().evict(1, |new| new == 6, at(2));
+    assert_eq!(out.settled, 1);
+    assert!(bench.word(1).stable() && bench.word(1).feared() && !bench.word(0).stable());
+    bench.slots().evict(1, |_| true, at(2));
+    assert!(bench.word(0).stable() && !bench.slots().names(1));
+    // What has come to live on the new server stays there, should the old one come back.
+    let out = bench.slots().remap(&[1, 1, 2], at(2));
+    assert_eq!(out.unsettled, 2);
+    assert_eq!((bench.word(0).old(), bench.word(0).new()), (5, 1));
+    bench.slots().remap(&[5, 6, 2], at(2));
     assert!(!bench.word(2).feared());
     bench.slots().fear(Some(2), at(3));
     assert!(bench.word(2).feared());
