@@ -123,9 +123,10 @@ sleep 3
 eq "not this host's address: not counted" "$(counted $SVC)" "$before"
 ip -n lb addr add $VIP/32 dev eth0
 # An IPv6 address is kept while its device is down, if that is asked for, but belongs to nobody then.
-ip -n lb link add kept type veth peer name kept2
+modprobe dummy numdummies=0
+ip -n lb link add kept type dummy
+ip -n lb link set kept addrgenmode none
 lb sysctl -qw net.ipv6.conf.kept.keep_addr_on_down=1
-ip -n lb link set kept2 up
 ip -n lb link set kept up
 ip -n lb -6 addr add $VIP6/128 dev kept nodad
 ip -n client neigh replace $VIP6 dev eth0 lladdr "$(ip -n lb -j link show eth0 | jq -r '.[].address')"
@@ -135,6 +136,12 @@ ok "an address of a device that is down is kept" grep -q $VIP6 <<<"$(ip -n lb -6
 eq "an address of a device that is down: not forwarded" \
 	"$(short 5 --vip $VIP6 --timeout 3 | jq .answered)" 0
 ip -n lb link del kept
+# Nor is one that is routed to without being there, once it is not any more.
+ip -n lb -6 route add local $VIP6/128 dev lo
+eq "an address without a device: forwarded" "$(short 20 --vip $VIP6 | jq .answered)" 20
+ip -n lb -6 route del local $VIP6/128 dev lo
+eq "an address without a device, not any more: not forwarded" \
+	"$(short 5 --vip $VIP6 --timeout 3 | jq .answered)" 0
 ip -n client neigh del $VIP6 dev eth0
 ip -n lb addr add $VIP6/128 dev eth0 nodad preferred_lft 0
 eq "this host's again" "$(short 20 | jq .answered) $(short 20 --vip $VIP6 | jq .answered)" "20 20"

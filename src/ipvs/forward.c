@@ -63,12 +63,16 @@ u64 mhs_skb_look_early(const struct sk_buff *skb, const struct net *net)
 	return mhs_look(skb, ipvs);
 }
 
-/* Changes whenever a route does. */
+/*
+ * Changes whenever a route does. For IPv6 one number is of those that come, the
+ * other of those that go.
+ */
 u32 mhs_net_routes(const struct net *net, bool v6)
 {
 #if IS_ENABLED(CONFIG_IPV6)
 	if (v6)
-		return rt_genid_ipv6(net);
+		return rt_genid_ipv6(net) +
+		       READ_ONCE(net->ipv6.rt6_stats->fib_discarded_routes);
 #endif
 	return rt_genid_ipv4(net);
 }
