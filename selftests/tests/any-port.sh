@@ -81,6 +81,14 @@ for flags in A R; do
 done
 settle
 between "TCP: a port again: entries of flows that are over" "$(lb ipvsadm -Lnc | grep -c ' CLOSE ')" 5 60
+lb sysctl -qw net.ipv4.vs.conn_reuse_mode=0
+left=$(entries_from 6000 60)
+stray 60 --first 6000 --flags S >/dev/null
+settle
+eq "TCP: a port again, conn_reuse_mode=0: by the entry of before" "$(entries_from 6000 60)" "$left"
+lb sysctl -qw net.ipv4.vs.conn_reuse_mode=1
+stray 60 --first 6000 --flags R >/dev/null
+settle
 before=$(refusals)
 stray 60 --first 6000 --flags S >/dev/null
 settle

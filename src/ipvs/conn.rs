@@ -96,24 +96,11 @@ impl<'a> Found<'a> {
         unsafe { transmit(conn, svc, dest, skb, flow, way) }
     }
 
-    /// Whether the flow is over for IPVS, so that a packet which begins one begins another.
+    /// Whether the flow is over for IPVS, so that a packet which begins one begins another: see
+    /// `is_new_conn_expected()`.
     pub(crate) fn is_over(&self) -> bool {
-        // SAFETY: The entry is valid, and so is the namespace that it belongs to.
-        let (protocol, state, reuse) = unsafe {
-            let conn = self.conn.as_ptr();
-            let ipvs = (*conn).ipvs;
-            let reuse = (&raw const (*ipvs).sysctl_conn_reuse_mode).read_volatile();
-            let state = (&raw const (*conn).state).read_volatile();
-            ((*conn).protocol, u32::from(state), reuse)
-        };
-        match u32::from(protocol) {
-            bindings::IPPROTO_TCP => {
-                let over = [bindings::IP_VS_TCP_S_TIME_WAIT, bindings::IP_VS_TCP_S_CLOSE];
-                over.contains(&state) || state == bindings::IP_VS_TCP_S_FIN_WAIT && reuse & 2 != 0
-            }
-            bindings::IPPROTO_SCTP => state == bindings::ip_vs_sctp_states_IP_VS_SCTP_S_CLOSED,
-            _ => false,
-        }
+        // SAFETY: The entry is valid.
+        unsafe { bindings::mhs_conn_is_over(self.conn.as_ptr()) }
     }
 
     /// Has it end now instead of when its time has come.

@@ -166,6 +166,30 @@ int mhs_dest_conn_flags(const struct ip_vs_dest *dest)
 	return atomic_read(&dest->conn_flags);
 }
 
+/* As is_new_conn_expected() has it, if IPVS asks that at all. */
+bool mhs_conn_is_over(const struct ip_vs_conn *cp)
+{
+	int mode = READ_ONCE(cp->ipvs->sysctl_conn_reuse_mode);
+
+	if (!mode || cp->control)
+		return false;
+	switch (cp->protocol) {
+	case IPPROTO_TCP:
+		switch (READ_ONCE(cp->state)) {
+		case IP_VS_TCP_S_TIME_WAIT:
+		case IP_VS_TCP_S_CLOSE:
+			return true;
+		case IP_VS_TCP_S_FIN_WAIT:
+			return mode & 2 && cp->flags & IP_VS_CONN_F_NOOUTPUT;
+		}
+		return false;
+	case IPPROTO_SCTP:
+		return READ_ONCE(cp->state) == IP_VS_SCTP_S_CLOSED;
+	default:
+		return false;
+	}
+}
+
 /*
  * For the entry of a flow that was there before. If the first packet that it
  * sees is a FIN, IPVS would think that all is over, and keep it for ten seconds.

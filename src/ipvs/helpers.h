@@ -115,6 +115,7 @@ int mhs_dest_conn_flags(const struct ip_vs_dest *dest);
 void mhs_dest_check_route(struct ip_vs_dest *dest);
 bool mhs_dest_is_untouched(const struct ip_vs_dest *dest);
 
+bool mhs_conn_is_over(const struct ip_vs_conn *cp);
 void mhs_conn_establish(struct ip_vs_conn *cp);
 void mhs_conn_drop(struct ip_vs_conn *cp);
 void mhs_conn_put_untouched(struct ip_vs_conn *cp);
