@@ -229,7 +229,7 @@ impl Act {
                 writer.remap(3, now);
                 writer.settle(now);
             }
-            Self::Evict => drop(writer.slots().evict(1, at(now))),
+            Self::Evict => drop(writer.slots().evict(1, |_| true, at(now))),
             Self::Replace => drop(writer.slots().replace(2, |_| 4, at(now))),
             Self::FearAll => writer.slots().fear(None, at(now)),
             Self::MergeTwice => {
