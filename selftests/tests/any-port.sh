@@ -72,51 +72,46 @@ eq "TCP: a server deleted: new flows are answered by others" \
 	"$(jq -c '[.answered, .servers.rs2]' <<<"$result")" "[60,null]"
 stop_long
 # A client has the same port again soon after, while its slot moves.
+again() {
+	local flags
+	for flags; do
+		stray 60 --first 6000 --flags "$flags" >/dev/null
+		settle
+	done
+}
 refusals() { lb nstat -asz IcmpOutDestUnreachs | awk '/^Icmp/ { print $2 }'; }
-stray 60 --first 6000 >/dev/null
+nothing_is_refused() {
+	local before
+	before=$(refusals)
+	again S
+	eq "TCP: $1: nothing is refused" "$(($(refusals) - before))" 0
+}
+again A
 lb ipvsadm -e -t $VIP:0 -r 10.0.0.11:0 -g -w 3
-for flags in A R; do
-	settle
-	stray 60 --first 6000 --flags $flags >/dev/null
-done
 settle
+again A R
 between "TCP: a port again: entries of flows that are over" "$(lb ipvsadm -Lnc | grep -c ' CLOSE ')" 5 60
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=0
 left=$(entries_from 6000 60)
-stray 60 --first 6000 --flags S >/dev/null
-settle
+again S
 eq "TCP: a port again, conn_reuse_mode=0: by the entry of before" "$(entries_from 6000 60)" "$left"
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=1
-stray 60 --first 6000 --flags R >/dev/null
-settle
-before=$(refusals)
-stray 60 --first 6000 --flags S >/dev/null
-settle
-eq "TCP: a port again: nothing is refused" "$(($(refusals) - before))" 0
+again R
+nothing_is_refused "a port again"
 # What is half closed counts as over, if IPVS is told so.
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=3
-for flags in A FA; do
-	settle
-	stray 60 --first 6000 --flags $flags >/dev/null
-done
-settle
+again A FA
 between "TCP: half closed: entries" "$(entries_from 6000 60)" 5 60
-before=$(refusals)
-stray 60 --first 6000 --flags S >/dev/null
-settle
-eq "TCP: half closed: nothing is refused" "$(($(refusals) - before))" 0
+nothing_is_refused "half closed"
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=1
 # So does all that is on a server which is drained, and what is on one that is deleted.
 lb sysctl -qw net.ipv4.vs.expire_nodest_conn=1
-stray 60 --first 6000 --flags S >/dev/null
+again S
 for change in "-e -t $VIP:0 -r 10.0.0.11:0 -g -w 0" "-d -t $VIP:0 -r 10.0.0.11:0"; do
 	# shellcheck disable=SC2086
 	lb ipvsadm $change
 	settle
-	before=$(refusals)
-	stray 60 --first 6000 --flags S >/dev/null
-	settle
-	eq "TCP: expire_nodest_conn, ${change%% -t*}: nothing is refused" "$(($(refusals) - before))" 0
+	nothing_is_refused "expire_nodest_conn, ${change%% -t*}"
 done
 lb sysctl -qw net.ipv4.vs.expire_nodest_conn=0
 lb ipvsadm -C

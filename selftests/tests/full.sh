@@ -86,15 +86,22 @@ eq "room: new connections are answered, none by the drained server or the delete
 eq "room: nor do they break a live one" "$(long_status .broken)" "$broken"
 stop_long
 
-# What began without an entry, in slots of a deleted server, goes on where it is when there is room.
-lb ipvsadm -C
-service $SVC
-short 60 --first 3000 >/dev/null
-lb sysctl -qw net.ipv4.vs.conn_max=10
-lb ipvsadm -d -t $SVC -r 10.0.0.12:80
-settle
-start_long 60 --first 3000
-home=$(long_status .servers)
+# What begins without an entry, in slots of a deleted server, goes on where it is when there is room.
+anew() {
+	lb sysctl -qw net.ipv4.vs.conn_max=100000
+	lb ipvsadm -C
+	service $SVC
+}
+begin_in_full_table() {
+	anew
+	short 60 --first 3000 >/dev/null
+	lb sysctl -qw net.ipv4.vs.conn_max=10
+	lb ipvsadm -d -t $SVC -r 10.0.0.12:80
+	settle
+	start_long 60 --first 3000
+	home=$(long_status .servers)
+}
+begin_in_full_table
 eq "full, a server deleted: connections begin, none there, none with an entry" \
 	"$(jq -c '[add, .rs2]' <<<"$home") $(entries_from 3000 60)" "[60,null] 0"
 lb sysctl -qw net.ipv4.vs.conn_max=100000
@@ -105,21 +112,9 @@ eq "room: what lives on a server that took theirs stays there when that is drain
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 stop_long
 
-# So it does while the table stays full, whatever else changes.
-anew() {
-	lb sysctl -qw net.ipv4.vs.conn_max=100000
-	lb ipvsadm -C
-	service $SVC
-}
+# So it does while the table stays full, whatever else changes. Nothing lives on a deleted server then.
 for event in "-a -r 10.0.0.12:80 -g" "-e -r 10.0.0.13:80 -g -w 0" "-d -r 10.0.0.13:80"; do
-	anew
-	short 60 --first 3000 >/dev/null
-	lb sysctl -qw net.ipv4.vs.conn_max=10
-	lb ipvsadm -d -t $SVC -r 10.0.0.12:80
-	settle
-	start_long 60 --first 3000
-	home=$(long_status .servers)
-	# In a full table nothing lives on a deleted server.
+	begin_in_full_table
 	[[ $event != -d* ]] || lb sysctl -qw net.ipv4.vs.conn_max=100000
 	# shellcheck disable=SC2086
 	lb ipvsadm ${event/ / -t $SVC }
