@@ -84,7 +84,7 @@ nothing_is_refused() {
 	local before
 	before=$(refusals)
 	again S
-	eq "TCP: $1: nothing is refused" "$(($(refusals) - before))" 0
+	eq "$1" "$(($(refusals) - before))" 0
 }
 again A
 lb ipvsadm -e -t $VIP:0 -r 10.0.0.11:0 -g -w 3
@@ -97,12 +97,12 @@ again S
 eq "TCP: a port again, conn_reuse_mode=0: by the entry of before" "$(entries_from 6000 60)" "$left"
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=1
 again R
-nothing_is_refused "a port again"
+nothing_is_refused "TCP: a port again: nothing is refused"
 # What is half closed counts as over, if IPVS is told so.
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=3
 again A FA
 between "TCP: half closed: entries" "$(entries_from 6000 60)" 5 60
-nothing_is_refused "half closed"
+nothing_is_refused "TCP: half closed: nothing is refused"
 lb sysctl -qw net.ipv4.vs.conn_reuse_mode=1
 # So does all that is on a server which is drained, and what is on one that is deleted.
 lb sysctl -qw net.ipv4.vs.expire_nodest_conn=1
@@ -111,7 +111,7 @@ for change in "-e -t $VIP:0 -r 10.0.0.11:0 -g -w 0" "-d -t $VIP:0 -r 10.0.0.11:0
 	# shellcheck disable=SC2086
 	lb ipvsadm $change
 	settle
-	nothing_is_refused "expire_nodest_conn, ${change%% -t*}"
+	nothing_is_refused "TCP: expire_nodest_conn, ${change%% -t*}: nothing is refused"
 done
 lb sysctl -qw net.ipv4.vs.expire_nodest_conn=0
 lb ipvsadm -C
