@@ -21,15 +21,16 @@ eq "drain: weight 0, the method as it was" "$(lb ipvsadm-save -n | grep 10.0.0.1
 mhs edit -t $SVC -r 10.0.0.14 -w 1
 settle
 
-# 40 connections that are silent when it begins, the last answer to each acknowledged.
-start_long 40
+# 40 connections that are silent when it begins: all have just spoken, and do so again three seconds later; the
+# last answer to each is acknowledged.
+start_long 40 --pause 3
+on4=$(long_status '.servers.rs4')
 acknowledged() {
 	for n in 1 2 3 4; do
 		! ip netns exec "rs$n" ss -Htin state established | grep -q unacked || return 1
 	done
 }
 ok "the answers are acknowledged" wait_for 10 acknowledged
-on4=$(long_status '.servers.rs4')
 rc=0
 mhs drain 10.0.0.14 --wait --timeout 2 --json >"$WORK/drain" 2>"$WORK/error" || rc=$?
 eq "drain --timeout: the time is over" $rc 8
