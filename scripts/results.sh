@@ -75,9 +75,10 @@ SLOW=(flapping toggle flood netlink many edges icmp reload skew)
 
 # Guests wait more than they work, so a few of them run side by side, each with some of the
 # scripts. shard NAME GUEST SCRIPT...: one of them. The stock kernel can wait: its clock stands still
-# meanwhile.
+# meanwhile. LONGEST is how many seconds a guest may take.
+LONGEST=4500
 shard() {
-	local name=$1 kind=$2 rc=0 nice=() timeout=4500 limit=900
+	local name=$1 kind=$2 rc=0 nice=() timeout=$LONGEST limit=900
 	shift 2
 	# What checks itself takes its time.
 	[[ $kind != debug ]] || timeout=12000 limit=3000
