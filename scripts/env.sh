@@ -7,38 +7,72 @@
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-BUILD_PACKAGES=ca-certificates,build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,kmod,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,python3,rsync,xz-utils,perl,busybox-static,dwarves,shellcheck
-GUEST_PACKAGES=ca-certificates,iproute2,ipvsadm,nginx-light,curl,socat,python3,kmod,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,busybox,util-linux,jq,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client
+# What both the root to build in and that of the guests have, and what each has besides.
+BASE_PACKAGES=ca-certificates,kmod,python3,xz-utils,busybox-static
+BUILD_PACKAGES=build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,rsync,perl,dwarves,shellcheck
+GUEST_PACKAGES=iproute2,ipvsadm,nginx-light,curl,socat,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,util-linux,jq,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client
 
 # The Debian mirror that this machine uses.
 mirror() {
 	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(RELEASE)' 'Created-By: Packages' |
 		awk '$2 == "Debian" && $3 !~ /security/ { print $1; exit }'
 }
-
-make_root() {
-	local dir=$1 packages=$2 from
+trixie() {
+	local from
 	from=$(mirror)
-	[[ $from ]] || { echo "no Debian mirror among the sources of apt; run apt-get update"; return 1; }
-	mmdebstrap --variant=minbase --include="$packages" \
-		--aptopt='Acquire::Check-Valid-Until "false"' trixie "$dir/root" \
-		"deb $from trixie main" "deb $from trixie-updates main" \
-		"deb $from trixie-backports main"
-	cp /etc/resolv.conf "$dir/root/etc/resolv.conf"
-	printf 'Acquire::Check-Valid-Until "false";\nAPT::Sandbox::User "root";\n' \
-		>"$dir/root/etc/apt/apt.conf.d/90mhs"
+	[[ $from ]] || { echo "no Debian mirror among the sources of apt; run apt-get update" >&2; return 1; }
+	printf 'deb %s %s main\n' "$from" trixie "$from" trixie-updates "$from" trixie-backports
 }
 
-build_root() { make_root "$1" "$BUILD_PACKAGES"; }
-buildroot() {
+build_base() {
+	local sources
+	sources=$(trixie) || return
+	mmdebstrap --variant=minbase --include="$BASE_PACKAGES" --aptopt='Acquire::Check-Valid-Until "false"' \
+		trixie "$1/root" - <<<"$sources"
+	cp /etc/resolv.conf "$1/root/etc/resolv.conf"
+	printf 'Acquire::Check-Valid-Until "false";\nAPT::Sandbox::User "root";\n' \
+		>"$1/root/etc/apt/apt.conf.d/90mhs"
+}
+baseroot() {
 	need mmdebstrap debian-archive-keyring
-	cached buildroot "make a trixie root to build in" "$BUILD_PACKAGES" build_root
+	cached baseroot "make a trixie root" "$BASE_PACKAGES" build_base
+}
+
+# derive DIRECTORY PACKAGES: a root that has these, too.
+derive() {
+	local dir=$1 packages=${2//,/ }
+	cp -a "$baseroot/root" "$dir/root"
+	in_root "$dir/root" apt-get -q update
+	# A root that is not whole is begun anew, so nothing need be on the disk at once.
+	# shellcheck disable=SC2086
+	in_root "$dir/root" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
+		-o Dpkg::Options::=--force-unsafe-io install $packages
+	in_root "$dir/root" sh -c 'apt-get clean; rm -rf /var/lib/apt/lists/*'
+}
+
+build_root() { derive "$1" "$BUILD_PACKAGES"; }
+buildroot() {
+	baseroot
+	cached buildroot "make a trixie root to build in" "$BASE_PACKAGES $BUILD_PACKAGES" build_root
+}
+
+# trixie_apt DIRECTORY COMMAND...: apt of this machine, but for trixie, with all that it keeps in a directory.
+trixie_apt() {
+	local apt=$1
+	shift
+	mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$apt/etc"
+	trixie >"$apt/etc/sources.list"
+	"$1" -q -o Dir::Etc::sourcelist="$apt/etc/sources.list" -o Dir::Etc::sourceparts=- \
+		-o Dir::State="$apt/state" -o Dir::State::status=/dev/null -o Dir::Cache="$apt/cache" \
+		-o Dir::Etc::trusted=/usr/share/keyrings/debian-archive-keyring.gpg -o Dir::Etc::trustedparts=- \
+		-o APT::Architecture=amd64 -o APT::Architectures=amd64 -o APT::Sandbox::User=root \
+		-o Acquire::Check-Valid-Until=false "${@:2}"
 }
 
 # The newest version of the series; asked for once a day.
 version() {
 	local file=$CACHE/version-$SERIES
-	buildroot
+	need debian-archive-keyring
 	if [[ -z $(find "$file" -mtime -1 2>/dev/null) ]]; then
 		if ! step "look for the newest kernel $SERIES" resolve "$file"; then
 			[[ -s $file ]] || exit 1
@@ -50,20 +84,29 @@ version() {
 }
 
 resolve() {
-	in_root "$buildroot/root" apt-get -q update
-	in_root "$buildroot/root" apt-cache search --names-only \
+	exec {apt}>"$CACHE/apt.lock"
+	flock "$apt"
+	trixie_apt "$CACHE/apt" apt-get update
+	trixie_apt "$CACHE/apt" apt-cache search --names-only \
 		"^linux-headers-${SERIES//./\\.}\\.[0-9]+.*-cloud-amd64\$" |
 		sed 's/^linux-headers-\(.*\)-cloud-amd64 .*/\1/' | sort -V | tail -n 1 >"$1.new"
 	[[ -s $1.new ]] || { echo "trixie-backports has no kernel $SERIES; try KERNEL=7.3 or KERNEL=7.2"; return 1; }
 	mv "$1.new" "$1"
 }
 
+# fetch DIRECTORY PACKAGE...: the packages themselves.
+fetch() {
+	exec {apt}>"$CACHE/apt.lock"
+	flock "$apt"
+	trixie_apt "$CACHE/apt" apt-get update
+	(cd "$1" && trixie_apt "$CACHE/apt" apt-get download "${@:2}")
+	exec {apt}>&-
+}
+
 fetch_kernel() {
 	local dir=$1 package
 	mkdir -p "$dir/debs" "$dir/package" "$dir/headers"
-	in_root "$buildroot/root" apt-get -q update
-	in_root "$buildroot/root" sh -c 'cd "$1" && shift && apt-get -q download "$@"' - "$dir/debs" \
-		"linux-binary-$RELEASE" "linux-modules-$RELEASE" "linux-headers-$RELEASE" \
+	fetch "$dir/debs" "linux-binary-$RELEASE" "linux-modules-$RELEASE" "linux-headers-$RELEASE" \
 		"linux-source-$SERIES"
 	for package in "$dir"/debs/linux-{binary,modules}-*.deb; do
 		dpkg-deb -x "$package" "$dir/package"
@@ -96,14 +139,14 @@ regenerate() {
 	in_root "$buildroot/root" "${make[@]}" -j"$(nproc)" prepare modules_prepare
 }
 stock() {
+	buildroot
 	kernel
-	cached stock "regenerate the Rust metadata of $RELEASE" "$RELEASE ${buildroot##*/}" regenerate
+	cached stock "regenerate the Rust metadata of $RELEASE" "${kernel##*/} ${buildroot##*/}" regenerate
 }
 
 # The checker of C. Not in the build root, which would make every kernel anew.
 fetch_sparse() {
-	in_root "$buildroot/root" apt-get -q update
-	in_root "$buildroot/root" sh -c 'cd "$1" && apt-get -q download sparse' - "$1"
+	fetch "$1" sparse
 	dpkg-deb -x "$1"/sparse_*.deb "$1"
 }
 sparse() {
@@ -126,11 +169,28 @@ um_kernel() {
 	in_root "$buildroot/root" "${make[@]}" INSTALL_MOD_PATH="$dir/package/usr" modules_install
 }
 
-build_um() { um_kernel "$1" "$(cat "$TOP/scripts/uml.config")" CC=gcc-14 HOSTCC=gcc-14; }
+# um_config KIND: how that kernel is configured.
+um_config() {
+	cat "$TOP/scripts/uml.config"
+	[[ $1 != debug ]] || grep -v LOCALVERSION= "$TOP/scripts/smp.config"
+	cat "$TOP/scripts/$1.config"
+}
+
+# User-mode Linux in virtual time, which has one CPU, and one in real time that may have more.
+UM_MAKE=(CC=gcc-14 HOSTCC=gcc-14)
+build_um() { um_kernel "$1" "$(um_config um)" "${UM_MAKE[@]}"; }
 um() {
+	buildroot
 	kernel
-	cached um "build a user-mode Linux $VERSION" \
-		"$RELEASE $(cat "$TOP/scripts/uml.config") $(declare -f um_kernel)" build_um
+	cached um "build a user-mode Linux $VERSION in virtual time" \
+		"${kernel##*/} $(um_config um) $(declare -f um_kernel)" build_um
+}
+build_smp() { um_kernel "$1" "$(um_config smp)" "${UM_MAKE[@]}"; }
+smp() {
+	buildroot
+	kernel
+	cached smp "build a user-mode Linux $VERSION with several CPUs" \
+		"${kernel##*/} $(um_config smp) $(declare -f um_kernel)" build_smp
 }
 
 # Rust with KASAN needs clang. That puts data into sections of their own for the code model of user-mode
@@ -162,18 +222,19 @@ VMALLOC_FLUSH='#include <linux/kasan.h>
 build_debug() {
 	echo "$STACK_WORDS" >"$1/stack_words.h"
 	echo "$VMALLOC_FLUSH" >"$1/vmalloc_flush.h"
-	um_kernel "$1" "$(grep -v LOCALVERSION= "$TOP/scripts/uml.config"; cat "$TOP/scripts/debug.config")" \
+	um_kernel "$1" "$(um_config debug)" \
 		"${DEBUG_MAKE[@]}" CFLAGS_stacktrace.o="-include $1/stack_words.h" \
 		CFLAGS_vmalloc.o="-include $1/vmalloc_flush.h"
 }
 debug() {
+	buildroot
 	kernel
 	cached debug "build a user-mode Linux $VERSION that checks itself" \
-		"$RELEASE $(cat "$TOP"/scripts/{uml,debug}.config) ${DEBUG_MAKE[*]} $STACK_WORDS $VMALLOC_FLUSH $(declare -f um_kernel)" build_debug
+		"${kernel##*/} $(um_config debug) ${DEBUG_MAKE[*]} $STACK_WORDS $VMALLOC_FLUSH $(declare -f um_kernel)" build_debug
 }
 
 build_guest_root() {
-	make_root "$1" "$GUEST_PACKAGES"
+	derive "$1" "$GUEST_PACKAGES"
 	mkdir -p "$1/root/host" "$1/root/payload" "$1/root/overlay"
 	cat >"$1/root/mhs-init" <<-'INIT'
 		#!/bin/bash
@@ -193,8 +254,8 @@ build_guest_root() {
 	chmod +x "$1/root/mhs-init"
 }
 guestroot() {
-	need mmdebstrap debian-archive-keyring
-	cached guestroot "make a trixie root for the guests" "$GUEST_PACKAGES" build_guest_root
+	baseroot
+	cached guestroot "make a trixie root for the guests" "$BASE_PACKAGES $GUEST_PACKAGES" build_guest_root
 }
 
 build_image() {
@@ -227,7 +288,7 @@ ramroot() {
 build_initramfs() {
 	local dir=$1 modules=$kernel/package/usr/lib/modules/$RELEASE module
 	mkdir -p "$dir/fs/bin" "$dir/fs/proc" "$dir/fs/dev" "$dir/fs/disk" "$dir/fs/overlay" "$dir/fs/host"
-	cp "$buildroot/root/usr/bin/busybox" "$dir/fs/bin/"
+	cp "$baseroot/root/usr/bin/busybox" "$dir/fs/bin/"
 	for module in drivers/block/virtio_blk fs/overlayfs/overlay; do
 		xz -dc "$modules/kernel/$module.ko.xz" >"$dir/fs/${module##*/}.ko"
 	done
@@ -260,8 +321,9 @@ build_initramfs() {
 }
 initramfs() {
 	need cpio
+	baseroot
 	kernel
-	cached initramfs "make an initramfs for $RELEASE" "$RELEASE" build_initramfs
+	cached initramfs "make an initramfs for $RELEASE" "${kernel##*/} ${baseroot##*/}" build_initramfs
 }
 
 # KVM where this kernel boots with it, else TCG; ACCEL=tcg or ACCEL=kvm decides
@@ -279,9 +341,17 @@ accelerator() {
 	fi
 	accelerator=$(cat "$CACHE/accelerator-$key")
 }
+# All that a guest of the stock kernel is made of.
+machine() {
+	need qemu-system-x86
+	kernel
+	initramfs
+	accelerator
+	if [[ $accelerator == tcg ]]; then ramroot; else image; fi
+}
 probe_kvm() {
 	echo tcg >"$1.new"
-	if timeout -k 5 60 qemu-system-x86_64 -nodefaults -no-reboot -display none \
+	if timeout -k 5 15 qemu-system-x86_64 -nodefaults -no-reboot -display none \
 		-accel kvm -cpu host -smp 2 -m 512M -serial stdio \
 		-kernel "$kernel/package/usr/lib/modules/$RELEASE/vmlinuz" \
 		-initrd "$initramfs/initramfs.cpio" \

@@ -20,7 +20,7 @@ step() {
 	local text=$1 log pid started=$SECONDS rc=0
 	shift
 	# Of a step that failed the log is kept; who was killed leaves one, too, and its own directory.
-	find "$CACHE" -maxdepth 1 -name '*.??????' -regex '.*/\(log\|guest\|tool\)\..*' -mtime +7 -exec rm -rf {} +
+	find "$CACHE" -maxdepth 1 -regex '.*/\(log\|guest\|tool\|plain\)\.[^/]*' -mtime +7 -exec rm -rf {} +
 	log=$(mktemp "$CACHE/log.XXXXXX")
 	printf '== %s ' "$text" >&2
 	("$@") >"$log" 2>&1 </dev/null &
@@ -100,8 +100,29 @@ need_rust() {
 
 install_packages() {
 	export DEBIAN_FRONTEND=noninteractive
+	# One at a time: jobs that run side by side may each need something.
+	exec {apt}>"$CACHE/apt.lock"
+	flock "$apt"
 	apt-get -q update
 	apt-get -q -y --no-install-recommends install "$@"
+}
+
+# leashed COMMAND...: runs a command that ends with all that it started when this script does, however that
+# ends.
+leashed() { setpriv --pdeathsig KILL unshare --pid --fork --kill-child "$@"; }
+
+# contained COMMAND...: the same for what takes long, with its own view of processes, and also when this script
+# is asked to end.
+contained() {
+	local pid rc=0
+	# The first process of those must wait for the ones that nobody else waits for.
+	leashed --mount-proc bash -c '"$@"; exit $?' - "$@" &
+	pid=$!
+	# shellcheck disable=SC2064
+	trap "kill -KILL $pid 2>/dev/null; exit 130" INT TERM HUP
+	wait "$pid" || rc=$?
+	trap - INT TERM HUP
+	return "$rc"
 }
 
 # in_root ROOT COMMAND...: runs a command in a root directory that sees the
@@ -111,7 +132,7 @@ in_root() {
 	local root=$1
 	shift
 	mkdir -p "$root$CACHE" "$root$TOP" "$root$ANYWHERE"
-	unshare --mount --propagation private bash -c '
+	leashed --mount --propagation private bash -c '
 		root=$1 cache=$2 top=$3 anywhere=$4
 		shift 4
 		mount --bind "$cache" "$root$cache"

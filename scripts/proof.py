@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The results of scripts/torture: build/proof/NAME.json, and what Documentation/testing.rst says of them.
 
-    proof.py tap FILE PASSED FAILED KTAP...            results of selftests become one such file
+    proof.py suite FILE TIMES KTAP...                  a run of scripts/test becomes one such file
     proof.py note DIRECTORY BEGIN STATUS KERNEL TREE [PART]
                                                        what was written since BEGIN was measured by these; if
                                                        PART failed, it is not to look as it did before
@@ -18,28 +18,36 @@ import subprocess
 import sys
 from pathlib import Path
 
-ORDER = ["debug", "stock", "torture", "oracle", "jet", "mutants", "model", "fuzz", "packets", "netlink", "skew", "faults"]
+ORDER = ["debug", "busy", "stock", "torture", "oracle", "jet", "mutants", "model", "fuzz", "packets", "netlink", "skew", "faults"]
 BEGIN, END = ".. results begin", ".. results end"
 # Before the section of a result: its name.
 NAME = ".. result: "
 # What a result calls its guest.
-GUESTS = {"um": "user-mode Linux", "debug": "user-mode Linux that checks itself", "stock": "Debian's kernel"}
+GUESTS = {"um": "user-mode Linux in virtual time", "smp": "user-mode Linux", "debug": "user-mode Linux that checks itself", "stock": "Debian's kernel"}
 
 
-def tap(path, passed, failed, *files):
+SUITES = {
+    "debug": "Every selftest on a kernel that checks itself",
+    "busy": "The selftests in virtual time on a busy machine",
+    "stock": "Every selftest on the unmodified kernel",
+}
+
+
+def suite(path, times, *files):
     lines = [line for file in files for line in Path(file).read_text().splitlines()]
     scripts = [line for line in lines if line.endswith(": ran to its end")]
     leaks = [line for line in lines if line.endswith(": no memory is lost")]
+    run = json.loads(Path(times).read_text())
     part = Path(path).stem
-    kernel = {"debug": "a kernel that checks itself", "stock": "the unmodified kernel"}[part]
     result = {
-        "title": f"Every selftest on {kernel}",
+        "title": SUITES[part],
         "command": f"scripts/torture {part}",
-        "ok": failed == "0",
+        "ok": run["failed"] == 0,
         "figures": [
             ["selftest scripts", str(len(scripts))],
-            ["results, those of KUnit and of kernel logs included", f"{int(passed) + int(failed):,}"],
-            ["failed", failed],
+            ["results, those of KUnit and of kernel logs included", f"{run['passed'] + run['failed']:,}"],
+            ["failed", str(run["failed"])],
+            ["minutes", f"{run['seconds'] / 60:.0f}"],
         ],
     }
     if leaks:
@@ -130,4 +138,4 @@ def publish(directory, page):
 
 
 if __name__ == "__main__":
-    {"tap": tap, "note": note, "publish": publish}[sys.argv[1]](*sys.argv[2:])
+    {"suite": suite, "note": note, "publish": publish}[sys.argv[1]](*sys.argv[2:])

@@ -24,8 +24,12 @@ WORK=$(mktemp -d)
 FAILED=0
 COUNT=0
 
-# Without the pipe to the live connections: daemons would keep it open, and it ends them.
-in_ns() { ip netns exec "$@" 9>&-; }
+# What no one ever writes to: to wait for it makes no process, and processes are what guests take long for.
+exec {NEVER}<> <(:)
+nap() { read -rt "$1" -u "$NEVER" || true; }
+
+# in_ns NS COMMAND...: without the pipe to the live connections: daemons would keep it open, and it ends them.
+in_ns() { nsenter --net="/run/netns/$1" -- "${@:2}" 9>&-; }
 lb() { in_ns lb "$@"; }
 
 # ok TEXT COMMAND...: one result, by the status of the command.
@@ -66,12 +70,16 @@ wait_for() {
 		((SECONDS < end)) || last=1
 		pause=0.2
 		((SECONDS - begin < 5)) || pause=1
-		sleep $pause
+		nap $pause
 	done
 }
 
 # The number of connection entries.
-entries() { lb awk 'END { print NR - 1 }' /proc/net/ip_vs_conn; }
+entries() {
+	local lines
+	lines=$(nsenter --net=/run/netns/lb wc -l /proc/net/ip_vs_conn)
+	echo $((${lines% *} - 1))
+}
 
 # entries_from FIRST N: those of N clients of load.py from number FIRST on, IPv4. Others may fade
 # meanwhile.
@@ -216,14 +224,20 @@ service() {
 }
 
 # The grace period after a change: a few ticks, more on a slow machine.
-settle() { sleep 0.5; }
+settle() { nap 0.5; }
 
 # short N [OPTIONS]: N connections from as many addresses; prints JSON.
 short() { in_ns client python3 "$HERE/load.py" short "$@"; }
 
+# keep_asking OPTIONS...: short connections in the background, until $! is killed. They leave the CPU to others
+# now and then.
+keep_asking() {
+	nsenter --net=/run/netns/client -- python3 "$HERE/load.py" short 100000 --rest 0.02 "$@" >/dev/null 9>&- &
+}
+
 # serve N PROTO ADDRESS PORT: server N answers with its name there, too.
 serve() {
-	ip netns exec "rs$1" python3 "$HERE/serve.py" "$2" "$3" "$4" "rs$1" &
+	nsenter --net="/run/netns/rs$1" -- python3 "$HERE/serve.py" "$2" "$3" "$4" "rs$1" 9>&- &
 	wait_for 20 serves "$@" || echo "# rs$1 does not serve $2"
 }
 serves() {
@@ -262,37 +276,38 @@ mark_101() {
 # stray N [OPTIONS]: TCP segments that belong to no connection.
 stray() { in_ns client python3 "$HERE/load.py" stray "$@"; }
 
-# start_long N [OPTIONS]: connections that go on; they are told what to do through a pipe.
+# start_long N [OPTIONS]: connections that go on; they are told what to do through a pipe, and answer
+# through another one.
 start_long() {
-	mkfifo "$WORK/ask"
-	# What an earlier one said is no answer of this one.
-	: >"$WORK/answer"
+	mkfifo "$WORK/ask" "$WORK/answer"
 	in_ns client python3 "$HERE/load.py" long "$@" <"$WORK/ask" >"$WORK/answer" &
 	LONG=$!
-	exec 9>"$WORK/ask"
-	wait_for 120 grep -q . "$WORK/answer"
+	exec 9>"$WORK/ask" {HEARD}<"$WORK/answer"
+	long_answer >/dev/null
+}
+
+# long_answer: the next answer. Another one than that which was asked for would make all that follow late, too.
+long_answer() {
+	local line
+	if ! IFS= read -rt 120 -u "$HEARD" line; then
+		kill "$LONG"
+		return 1
+	fi
+	echo "$line"
 }
 
 # long_ask LINE: what load.py answers.
 long_ask() {
-	local before
-	before=$(wc -l <"$WORK/answer")
 	echo "$1" >&9
-	# Another answer than the one that was asked for would make all that follow late, too.
-	wait_for 120 more_lines "$before" || {
-		kill "$LONG"
-		return 1
-	}
-	tail -n 1 "$WORK/answer"
+	long_answer
 }
 # long_status FIELD
 long_status() { long_ask status | jq -r "$1"; }
-more_lines() { (($(wc -l <"$WORK/answer") > $1)); }
 
 stop_long() {
-	exec 9>&-
+	exec 9>&- {HEARD}<&-
 	wait "$LONG" || true
-	rm -f "$WORK/ask"
+	rm -f "$WORK/ask" "$WORK/answer"
 }
 
 # one_line ARGUMENTS...: ipvsadm-mhs whose reader goes after a line ($WORK/line), also on standard error;

@@ -159,6 +159,7 @@ async def short(args):
                 flow.close()
             except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
                 errors[type(error).__name__] += 1
+            await asyncio.sleep(args.rest)
 
     await asyncio.gather(*(one(i) for i in range(args.count)))
     answer = {
@@ -190,6 +191,9 @@ def stray(args):
             raw.sendto(ip + tcp, (vip(args, 0), 0))
         except OSError:
             pass  # A full queue loses packets, as any network does.
+        # Who sends for ever must leave a CPU to others, if there is one only.
+        if not args.count and i % 64 == 63:
+            time.sleep(0.01)
     print(json.dumps({"sent": args.count}))
 
 
@@ -412,6 +416,7 @@ def parse(argv=None):
     parser.add_argument("--proto", type=protocols, default=["tcp"], help="or several, by commas")
     parser.add_argument("--size", type=int, default=0, help="bytes of a datagram, at least")
     parser.add_argument("--conc", type=int, default=20, help="connections at a time")
+    parser.add_argument("--rest", type=float, default=0, help="seconds after a short connection")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
     parser.add_argument("--timeout", type=float, default=30)
     parser.add_argument("--life", type=float, help="mean seconds of a long connection; then comes another")

@@ -35,7 +35,7 @@ for script in "${@:-tests/*.sh}"; do
 		export EXPRESS=
 		if [[ $name == express:* ]]; then EXPRESS=1; fi
 		[[ -e $file ]] || file=tests/${file#express:}.sh
-		results=$n status=255 before=$(used)
+		results=$n status=255 last='' before=$(used)
 		echo "# $name"
 		while IFS= read -r line; do
 			case $line in
@@ -49,12 +49,16 @@ for script in "${@:-tests/*.sh}"; do
 			"# ended with "*) status=${line##* } ;;
 			*) echo "# ${line#\# }" ;;
 			esac
+			[[ $line == "# ended with "* || ! $line ]] || last=$line
 		done < <(timeout -k 5 "${LIMIT:-900}" bash "$file" 2>&1; echo "# ended with $?")
 		results=$((n - results))
 		n=$((n + 1))
 		# A script that stopped in the middle has no results, or left namespaces behind.
 		if ((results == 0 || status > 1)) || compgen -G "/run/netns/*" >/dev/null; then
 			failed=$((failed + 1))
+			if ((status == 124 || status == 137)); then
+				echo "# $name took longer than ${LIMIT:-900} s; its last line: $last"
+			fi
 			echo "not ok $n $name: ran to its end"
 			for ns in $(ip netns list | awk '{ print $1 }'); do
 				ip netns pids "$ns" | xargs -r kill -9

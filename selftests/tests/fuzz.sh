@@ -9,6 +9,8 @@
 #
 # PACKETS is how many, SEED which, FIRST the first of them. Packet N of a seed is
 # always the same, so what the log complains about can be sent again.
+#
+# Needs: native speed
 
 . "$(dirname "$0")/../lib.sh"
 had=$(complaints)

@@ -5,6 +5,8 @@
 # by the thousand, no privilege, dumps that are left open while tables, services,
 # namespaces and the module change or go. Fails when a message that is wrong is
 # answered, or refused without a word; when a dump hides that it is torn.
+#
+# Needs: two CPUs
 
 . "$(dirname "$0")/../lib.sh"
 had=$(complaints)

@@ -18,6 +18,8 @@
 #   REMOVAL=drain|delete              servers do not fail, but are drained or deleted
 #   NODEST=1                          they fail, and net.ipv4.vs.expire_nodest_conn is set
 #   SCHED=mh                          another scheduler, whose figures are only shown
+#
+# Needs: hours
 
 # No boxes.
 SERVERS=0

@@ -3,6 +3,8 @@
 #
 # The module, the service and the namespace come and go under traffic. What
 # breaks here shows in the kernel's log or in a module that cannot be unloaded.
+#
+# Needs: two CPUs
 
 . "$(dirname "$0")/../lib.sh"
 setup

@@ -5,6 +5,8 @@
 # deleted. Whatever fails, a server that was deleted or drained gets no new
 # connection, and a moment later the table is what it should be. Needs a kernel
 # with fault injection; without it there is nothing to test.
+#
+# Needs: fault injection
 
 . "$(dirname "$0")/../lib.sh"
 if [[ ! -e /proc/self/fail-nth ]]; then

@@ -123,10 +123,11 @@ settle
 start_long 20 --first 4000 --pause 2 --timeout 6 --vip 10.0.0.101
 lb ipvsadm -e -t 10.0.0.101:80 -r 10.0.0.12:80 -m
 # Most often one of these is the first.
-short 100000 --first 8000 --conc 2 --vip 10.0.0.101 >/dev/null 9>&- &
+keep_asking --first 8000 --conc 2 --vip 10.0.0.101
 eq "routed directly before, masqueraded now: new connections are answered" \
 	"$(on_routes 5000 --vip 10.0.0.101)" 40
 eq "routed directly before: those connections go on" "$(long_status .broken)" 0
+kill $!
 stop_long
 
 # While a backup is told of entries, IPVS sends their packets itself.
@@ -142,7 +143,7 @@ eq "pinned, with a backup: no connection breaks" "$(long_status .broken)" 0
 between "pinned, with a backup: some to the server that is about to masquerade" \
 	"$(lb ipvsadm -Lnc | grep -c 'ESTABLISHED.*10.0.0.12:80')" 5 40
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -m
-short 100000 --first 12000 --conc 8 >/dev/null 9>&- &
+keep_asking --first 12000 --conc 8
 eq "pinned, with a backup, masqueraded now: new connections are answered" "$(on_routes 11000)" 40
 eq "pinned, with a backup, masqueraded now: those connections go on" "$(long_status .broken)" 0
 stop_long

@@ -12,6 +12,8 @@
 #   DURATION=N  or as many as fit into so many seconds
 #   FLOWS=N     connections at a time
 #   SCHED=mh    another scheduler: its broken connections are counted, that is all
+#
+# Needs: hours
 
 SERVERS=5
 . "$(dirname "$0")/../lib.sh"

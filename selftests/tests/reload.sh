@@ -5,6 +5,8 @@
 # all kinds are on their way on all CPUs. Fails by a kernel log that complains,
 # by a module that cannot be unloaded, or by connections that are not answered
 # once a service is there.
+#
+# Needs: two CPUs
 
 . "$(dirname "$0")/../lib.sh"
 setup

@@ -6,6 +6,8 @@
 # before, when another namespace or the next service is not as was said, when a
 # connection notices, or when who lists the hooks meanwhile sees one that is freed
 # (on a kernel that checks itself).
+#
+# Needs: two CPUs
 
 EXPRESS=
 . "$(dirname "$0")/../lib.sh"

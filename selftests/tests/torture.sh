@@ -7,6 +7,8 @@
 # new connection, when a command hangs or is refused, when it does not balance in the end, when next
 # to nothing was done or answered, or when something is left: entries, namespaces, memory, a reference
 # to the module. LOG=1 prints what is done.
+#
+# Needs: two CPUs
 
 TIME=${TIME:-45}
 SEED=${SEED:-1}
