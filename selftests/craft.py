@@ -6,6 +6,7 @@ import random
 import socket
 import sys
 
+import layers  # noqa: F401
 from scapy.all import (
     ICMP,
     IP,

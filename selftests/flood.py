@@ -13,6 +13,7 @@ import struct
 import sys
 
 from ring import Ring
+import layers  # noqa: F401
 from scapy.all import IP, TCP, Ether, conf, getmacbyip
 
 FRAMES = 1024

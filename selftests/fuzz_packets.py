@@ -18,6 +18,7 @@ import random
 import struct
 
 from ring import Ring
+import layers  # noqa: F401
 from scapy.all import (
     AH,
     GRE,

@@ -7,6 +7,7 @@ Each quotes a segment from the virtual service to another client.
 
 import sys
 
+import layers  # noqa: F401
 from scapy.all import ICMP, IP, TCP, conf, send
 
 kind, code, count = (int(arg) for arg in sys.argv[1:])

@@ -9,6 +9,7 @@ follow_* belong to the flow of the first kind.
 
 import sys
 
+import layers  # noqa: F401
 from scapy.all import (
     ICMP,
     IP,

@@ -151,7 +151,7 @@ configure() {
 			echo 0 >ipv6/conf/$dev/accept_dad
 		done
 		echo 1 >ipv4/conf/all/arp_ignore
-		echo 1 >ipv4/conf/all/arp_announce
+		echo 2 >ipv4/conf/all/arp_announce
 		echo 1 >ipv6/ip_nonlocal_bind
 		[ $# != 0 ] || exec ip -batch -
 		ip -batch - && exec "$@"' - "$@" <<-IP

@@ -41,7 +41,7 @@ check() {
 	eq "$text: moving: for the port that they are to" "$(grep -vc " $VIP:$port\$" "$WORK/new")" 0
 	lb sysctl -qw net.ipv4.vs.drop_packet=3
 	# IPVS looks at it once a second.
-	sleep 2
+	nap 2
 	# shellcheck disable=SC2086
 	eq "$text: moving: IPVS drops some of what is new, but refuses nothing" \
 		"$(short 60 $flow | jq .answered)" 60

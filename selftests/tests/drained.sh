@@ -38,7 +38,7 @@ eq "back: they make no entry" "$(new_flows "$WORK/before" | wc -l)" 0
 
 # For longer than the session timeout.
 weights 0
-sleep $((T * 3 / 2))
+nap $((T * 3 / 2))
 eq "merged: no connection breaks or moves" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 eq "merged: new connections are refused" "$(refused)" '{"ConnectionRefusedError":60}'

@@ -64,7 +64,7 @@ craft() {
 	in_ns client python3 "$HERE/craft.py" "$1" "$2"
 	for _ in $(seq 30); do
 		(($(arrived) - before < $2)) || break
-		sleep 0.2
+		nap 0.2
 	done
 	echo $(($(arrived) - before))
 }
@@ -76,10 +76,10 @@ eq "IPv4 fragments of a segment: whole again" "$(craft fragments 20)" 20
 eq "TCP options up to the limit" "$(craft tcp-options 20)" 20
 eq "no entry of those" "$(entries)" 0
 ok "nonsense is sent" in_ns client python3 "$HERE/craft.py" nonsense 3000
-sleep 2
+nap 2
 eq "nonsense: no entry" "$(entries)" 0
 ok "SYNs in IPv6 fragments are sent" in_ns client python3 "$HERE/craft.py" torn 20
-sleep 2
+nap 2
 eq "SYNs in IPv6 fragments that reassembly refuses: no entry" "$(entries)" 0
 eq "and life goes on" "$(short 20 --first 100 | jq .answered) $(short 20 --vip $VIP6 | jq .answered)" "20 20"
 

@@ -28,7 +28,7 @@ for family in 4 6; do
 	vip=$VIP svc=$SVC
 	((family == 4)) || vip=$VIP6 svc=$SVC6
 	before=$(routed)
-	sleep 3
+	nap 3
 	read -r conns packets < <(counted "$svc")
 	result=$(short 200 --vip $vip --first 1000)
 	eq "IPv$family: every connection is answered, no entry" \
@@ -68,7 +68,7 @@ hops() {
 eq "40 connections" "$(short 20 --first 500 | jq .answered) $(short 20 --first 500 --vip $VIP6 | jq .answered)" "20 20"
 ok "a hop is counted" test "$(hops one)" -ge 160
 ok "packets from 127.0.0.0/8 are sent" in_ns client python3 "$HERE/craft.py" martians 20
-sleep 1
+nap 1
 eq "of each packet; and none is from 127.0.0.0/8" "$(hops other) $(hops martian)" "0 0"
 
 # The last hop: who sent it is told.
@@ -114,12 +114,12 @@ eq "servers can be reached again" "$(short 20 --first 600 | jq .answered)" 20
 
 # An address that is not of this host is no business of ours, though there is a service.
 ip -n lb addr del $VIP/32 dev eth0
-sleep 3
+nap 3
 before=$(counted $SVC)
 eq "not this host's address: not forwarded" "$(short 5 --timeout 3 | jq .answered)" 0
 ip -n lb -6 addr del $VIP6/128 dev eth0
 eq "not this host's IPv6 address: not forwarded" "$(short 5 --vip $VIP6 --timeout 3 | jq .answered)" 0
-sleep 3
+nap 3
 eq "not this host's address: not counted" "$(counted $SVC)" "$before"
 ip -n lb addr add $VIP/32 dev eth0
 # An IPv6 address is kept while its device is down, if that is asked for, but belongs to nobody then.
@@ -207,11 +207,11 @@ ip -n lb -6 addr add fd09::1/64 dev leg nodad
 eq "a VRF can be reached" "$(in_ns other ping -c 3 -i 0.2 -q 10.9.0.1 | grep -c ' 3 received')" 1
 short 20 >/dev/null
 short 20 --vip $VIP6 >/dev/null
-sleep 3
+nap 3
 before=$(counted $SVC)$(counted "$SVC6")
 for url in $VIP "[$VIP6]"; do
 	for ((n = 0; n < 5; n++)); do in_ns other curl -s -m 1 "http://$url/" >/dev/null; done
 done
-sleep 3
+nap 3
 eq "from a VRF: nothing is forwarded" "$(counted $SVC)$(counted "$SVC6")" "$before"
 eq "outside of it as ever" "$(short 20 | jq .answered) $(short 20 --vip $VIP6 | jq .answered)" "20 20"

@@ -76,7 +76,7 @@ strays() {
 	port=$((port + 1))
 	in_ns rs2 nft flush set inet seen clients
 	in_ns client python3 "$HERE/kinds.py" 400 $port ack
-	sleep 0.5
+	nap 0.5
 }
 # still CLIENTS: how many of these clients have slots whose old server is server 2, by the last packets.
 still() {
@@ -98,13 +98,13 @@ began=$SECONDS
 flap() {
 	while [[ ! -e $WORK/calm ]]; do
 		server -e 1 -g -w 0
-		sleep 1
+		nap 1
 		server -e 1 -g -w 1
-		sleep 1
+		nap 1
 		server -d 1
-		sleep 1
+		nap 1
 		server -a 1 -g
-		sleep 1
+		nap 1
 	done
 }
 flap 9>&- &
@@ -130,7 +130,7 @@ while ((SECONDS - began < T * 9 / 2 || late < 3)); do
 	new_flows "$WORK/before" >>"$WORK/$name"
 	now=$(entries)
 	((now <= most)) || most=$now
-	sleep 1
+	nap 2
 done
 strays
 echo "# $rounds rounds of 100 connections, $most entries at most"
@@ -152,7 +152,7 @@ eq "after T: they got none, nor did any but those of slots that flap" \
 eq "after T: all their slots are merged" "$(still <(sort -u "$WORK/settling" "$WORK/restless"))" 0
 
 # Calm: what flapped last was put back.
-sleep $((T * 3 / 2))
+nap $((T * 3 / 2))
 flows >"$WORK/before"
 eq "calm: every new connection is answered" "$(short 100 | jq .answered)" 100
 eq "calm: no new entry" "$(new_flows "$WORK/before" | wc -l)" 0

@@ -71,7 +71,7 @@ ok "the router has two paths" wait_for 60 are 2 || ip -n router route
 start_long 100 --first 100
 home=$(long_status .servers)
 eq "100 live connections" "$(long_status .broken)" 0
-sleep 3
+nap 3
 ok "over both balancers" test "$(packets lb)" -gt 50 -a "$(packets lb2)" -gt 50
 
 announce lb3 10.0.0.4

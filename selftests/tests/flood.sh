@@ -39,10 +39,10 @@ while kill -0 $pid 2>/dev/null; do
 	answered=$((answered + $(short 20 --conc 5 --first $((rounds % 500 * 20)) | jq .answered)))
 	n=$(entries)
 	((n <= peak)) || peak=$n
-	sleep 1
+	nap 1
 done
 wait $pid
-sleep 5
+nap 5
 ok "stable: a flood of $FLOOD SYNs came through ($(seen) counted)" test "$(seen)" -ge $((FLOOD * 20 / 21))
 eq "stable: no entry at any time" "$before $peak $(entries)" "0 0 0"
 # What an allocator keeps for each CPU is counted as held.
@@ -60,7 +60,7 @@ answered=0 rounds=0
 while kill -0 $pid 2>/dev/null; do
 	rounds=$((rounds + 1))
 	answered=$((answered + $(short 20 --conc 5 --first $((20000 + rounds % 500 * 20)) | jq .answered)))
-	sleep 1
+	nap 1
 done
 wait $pid
 between "moving: entries end at conn_max" "$(entries)" $((MAX * 9 / 10)) "$MAX"

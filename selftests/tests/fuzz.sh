@@ -105,7 +105,7 @@ flap() {
 		lb ipvsadm -e -u "[$VIP6]:53" -r "[fd00::12]:53" -g -w $((n % 2 * 5))
 		lb ipvsadm -d -t 10.0.0.102:81 -r 10.0.0.13:81
 		lb ipvsadm -a -t 10.0.0.102:81 -r 10.0.0.13:81 -i
-		sleep 0.5
+		nap 0.5
 	done
 }
 flap &
@@ -116,7 +116,7 @@ pid=$!
 while kill -0 $pid 2>/dev/null; do
 	n=$(entries)
 	((n <= most)) || most=$n
-	sleep 0.5
+	nap 0.5
 done
 ok "moving: all were sent" wait $pid
 kill $flapper

@@ -18,7 +18,7 @@ lb ipvsadm -E -t $SVC -s $SCHED -b flag-3
 eq "handover: no connection breaks" "$(long_status .broken)" 0
 eq "handover: each has an entry" "$(entries)" 60
 stray 50 --flags R --first 500 >/dev/null
-sleep 1
+nap 1
 eq "handover: an RST out of nothing has none" "$(entries)" 60
 
 for sched in mh rr mh; do
@@ -44,7 +44,7 @@ eq "from rr: no connection breaks" "$(long_status .broken)" 0
 eq "from rr: all are where they were" "$(long_status .servers)" "$rr"
 lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 0
 eq "from rr: nor when servers change" "$(long_status .broken) $(long_status .servers)" "0 $rr"
-sleep $((T * 3 / 2))
+nap $((T * 3 / 2))
 eq "from rr: nor when slots merge" "$(long_status .broken) $(long_status .servers)" "0 $rr"
 stop_long
 ok "every entry fades" wait_for $((T * 10)) no_entries

@@ -49,15 +49,15 @@ service $SVC
 # ACK may belong to a flow of before and an RST ends whatever it belongs to.
 stray 200 --flags A >/dev/null
 stray 200 --flags R >/dev/null
-sleep 1
+nap 1
 eq "stray ACK and RST in stable slots: no entry" "$(entries)" 0
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -g -w 0
 stray 200 --flags R >/dev/null
-sleep 1
+nap 1
 eq "RST in unstable slots: no entry" "$(entries)" 0
 
 # What gets an entry is counted, too, and once.
-sleep 3
+nap 3
 counts() { lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { print $3, $4 }'; }
 read -r conns packets < <(counts)
 short 60 >/dev/null
@@ -72,7 +72,7 @@ eq "moving slots: and none twice" "$(counts | awk -v before="$conns" '{ print $1
 
 # net.ipv4.vs.drop_packet is about what would get an entry: here of each of them.
 lb sysctl -qw net.ipv4.vs.am_droprate=1 net.ipv4.vs.drop_packet=3
-sleep 2
+nap 2
 between "drop_packet: connections of moving slots are refused an entry" \
 	"$(short 60 --first 60 --timeout 5 | jq .failed)" 3 57
 eq "drop_packet: none is made" "$(entries_from 60 60)" 0

@@ -49,7 +49,7 @@ for n in 1 2 3 4; do ip -n lb route add 10.9.$(((n - 1) * 4)).0/22 via 10.0.0.1$
 	for n in $(seq "$MANY"); do echo "-a -t $SVC -r 10.9.$((n / 256)).$((n % 256)):80 -g -w 1"; done
 } | lb ipvsadm -R
 eq "one service, $MANY servers" "$(lb ipvsadm -Ln | grep -c -e '-> 10.9')" "$MANY"
-sleep 3
+nap 3
 result=$(short 60 --first 200)
 eq "they answer" "$(jq -c '[.answered, (.servers | length)]' <<<"$result")" "[60,4]"
 eq "no entry" "$(entries)" 0

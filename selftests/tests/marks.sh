@@ -57,7 +57,7 @@ lb ipvsadm --set 4 4 300
 start_long 40 --proto udp --port 53 --first 1200 --pause 6
 home=$(long_status .servers)
 lb ipvsadm -e -f 1 -r 10.0.0.13:0 -g -w 9
-sleep 6
+nap 6
 eq "mark, UDP: a flow silent for longer than those of TCP may be stays where it is" \
 	"$(long_status '"\(.rehomed) \(.broken)"') $(long_status .servers)" "0 0 $home"
 stop_long

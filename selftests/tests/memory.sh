@@ -44,7 +44,7 @@ failing() {
 	fi
 	echo "$n" >"/proc/$PID/fail-nth"
 	echo "$*" >&8
-	sleep 0.1
+	nap 0.1
 	# What is left of the count was not needed.
 	[[ $(cat "/proc/$PID/fail-nth" 2>/dev/null || echo 0) == 0 ]] && injected=$((injected + 1))
 	echo 0 >"/proc/$PID/fail-nth" 2>/dev/null

@@ -37,7 +37,7 @@ eq "masquerading server drained: no connection breaks" "$(long_status .broken)" 
 lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 1
 lb ipvsadm -e -t $SVC -r 10.0.0.14:80 -m -w 1
 eq "both back: no connection breaks" "$(long_status .broken)" 0
-sleep $((T * 3 / 2))
+nap $((T * 3 / 2))
 eq "merged: no connection breaks" "$(long_status .broken)" 0
 eq "merged: they are where they were" "$(long_status '.servers.rs3 + .servers.rs4')" "$masq"
 
@@ -58,7 +58,7 @@ settle
 eq "another method and back: it is the same one again, and its slots are stable" "$(moving)" 0
 eq "another method and back: no connection breaks" "$(long_status .broken) $(long_status .servers.rs2)" "0 $on2"
 lb ipvsadm -e -t $SVC -r 10.0.0.12:80 -g -w 0
-sleep $((T * 3 / 2))
+nap $((T * 3 / 2))
 eq "another method and back, then drained: they go on for as long as they speak" \
 	"$(long_status .broken) $(long_status .servers.rs2)" "0 $on2"
 stop_long
@@ -77,7 +77,7 @@ on_routes() {
 	local n answered=0
 	for n in 1 2 3 4 5; do
 		ip -n lb route add blackhole 192.0.2.$n
-		sleep 0.3
+		nap 0.3
 		answered=$((answered + $(short 8 --first $(($1 + 8 * n)) --timeout 4 "${@:2}" | jq .answered)))
 	done
 	ip -n lb route flush type blackhole

@@ -53,7 +53,7 @@ server() { lb ipvsadm "$1" -u $VIP:53 -r 10.0.0.1"$2":53 "${@:3}"; }
 # came: a datagram of each flow, and how many have come to server 2 so far.
 came() {
 	in_ns client python3 "$HERE/kinds.py" 200 5000 datagram
-	sleep 0.5
+	nap 0.5
 	in_ns rs2 nft -j list counters | jq '[.nftables[].counter.packets // 0] | add'
 }
 server -a 2 -g

@@ -90,7 +90,7 @@ send() {
 	done
 	in_ns client python3 "$HERE/kinds.py" $CLIENTS $port "${KINDS[@]}" &
 	# The entry of an INIT lives for 4 s.
-	while kill -0 $! 2>/dev/null; do flows; done >"$WORK/flows"
+	while kill -0 $! 2>/dev/null; do flows && nap 0.5; done >"$WORK/flows"
 	wait_for 10 all_seen || true
 	flows | sort -u - "$WORK/flows" -o "$WORK/flows"
 }

@@ -31,9 +31,9 @@ counted() { (($(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { n += $3 } END { p
 ok "counted" wait_for 10 counted
 # IPVS looks at its counters every two seconds, and zeroes what it saw last: it may have seen all
 # connections begin, and not yet how they ended.
-sleep 3
+nap 3
 lb ipvsadm -Z
-sleep 3
+nap 3
 eq "zeroed" "$(lb ipvsadm -Ln --stats --exact | awk '/^TCP/ { n += $3 + $4 } END { print n }')" 0
 
 # Added again within its grace: its slots are as they were.

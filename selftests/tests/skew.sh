@@ -45,7 +45,7 @@ attack() {
 	local n now
 	SENT=${4:-$(($(stat -c %s "$WORK/$1") / 6))}
 	COST=$(PORT=$PORT in_ns client python3 "$HERE/skew.py" send "$WORK/$1" "$2" "$MAC" "${@:3}" | jq .nanoseconds)
-	sleep 0.2
+	nap 0.2
 	SUM=0 MOST=0 GOT=()
 	for n in 0 1 2 3; do
 		now=$(at_server $((n + 1)))

@@ -50,7 +50,7 @@ eq "without a service: on" "$(tool on)" "express mode is on"
 service $SVC
 # The first ones have IPVS find the routes.
 short 40 >/dev/null
-sleep 3
+nap 3
 eq "a service that comes later: nothing is routed" "$(goes 1000)" "100 none"
 eq "off: all is routed" "$(tool off) $(goes 2000)" "express mode is off 100 all"
 eq "on: nothing is" "$(tool on) $(goes 3000)" "express mode is on 100 none"
@@ -69,15 +69,15 @@ ip netns del other
 lb ipvsadm -D -t $SVC
 service $SVC
 short 40 >/dev/null
-sleep 3
+nap 3
 eq "the service is made anew: still on" "$(tool) $(goes 5000)" "express mode is on 100 none"
 
 start_long 60 --first 6000
 for _ in $(seq 20); do
 	tool off >/dev/null
-	sleep 0.2
+	nap 0.2
 	tool on >/dev/null
-	sleep 0.2
+	nap 0.2
 done
 lb ipvsadm -e -t $SVC -r 10.0.0.11:80 -g -w 3
 tool off >/dev/null

@@ -46,15 +46,15 @@ between "shorter: what moved before still does" "$(made 1000)" 3 57
 # Each has another look at all slots that are moving.
 for _ in $(seq $((QUIET * 2))); do
 	weight 2 1
-	sleep 1
+	nap 1
 done
 eq "shorter: nor do later changes end it" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
 # Its time is over before that of its slots, which is no reason to look all the time.
 lb ipvsadm -d -t $SVC -r 10.0.0.14:80
-sleep $QUIET
+nap $QUIET
 before=$(woken)
-sleep 5
+nap 5
 between "shorter: workers have next to nothing to do until then" $(($(woken) - before)) 0 150
 eq "shorter: a server deleted later keeps what was promised before" \
 	"$(long_status .broken) $(long_status .servers)" "0 $home"
@@ -71,7 +71,7 @@ start_long 60 --first 200
 made 1000 >/dev/null
 weight 2 0
 between "shorter: new slots move" "$(made 1000)" 3 57
-sleep $((SHORT * 3 / 2))
+nap $((SHORT * 3 / 2))
 eq "shorter: and are merged by the new timeout" "$(made 1000)" 0
 on3=$(long_status .servers.rs3)
 lb ipvsadm -d -t $SVC -r 10.0.0.13:80
@@ -81,14 +81,14 @@ eq "shorter: only its connections end" "$(long_status .broken)" "$on3"
 stop_long
 lb ipvsadm -a -t $SVC -r 10.0.0.13:80 -g
 weight 2 1
-sleep $((SHORT * 3 / 2))
+nap $((SHORT * 3 / 2))
 
 # Slots start to move, and then the timeouts become longer.
 start_long 60 --first 400
 made 1000 >/dev/null
 weight 1 0
 set_all "$LONG_T"
-sleep $((SHORT * 3 / 2))
+nap $((SHORT * 3 / 2))
 eq "longer: what moved before is merged in its time" "$(made 1000)" 0
 eq "longer: no connection breaks" "$(long_status .broken)" 0
 stop_long

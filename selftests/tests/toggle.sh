@@ -55,7 +55,7 @@ eq "a server drained: no connection breaks or moves" \
 between "connections of the drained server" "$(long_status .servers.rs4)" 4 40
 # Until slots are merged, and then for as long as an entry can live without a packet: 2 minutes, in
 # TIME_WAIT.
-sleep $((T + 120 + T))
+nap $((T + 120 + T))
 eq "later: no connection breaks or moves" \
 	"$(long_status .broken_at) $(long_status .servers)" "{} $home"
 lb sysctl -qw net.ipv4.vs.conntrack=0

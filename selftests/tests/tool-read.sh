@@ -107,7 +107,7 @@ eq "metrics: a line each for type and help, before the samples" \
 start_long 60
 lb ipvsadm-mhs events --json --timeout 60 >"$WORK/events" 9>&- &
 events=$!
-sleep 1
+nap 1
 before=$(get '.slots[] | "\(.[0]) \(.[1]) \(.[2])"' slots $SVC)
 eq "slots: all of them, each once" "$(wc -l <<<"$before") $(sort -n -u <<<"$before" | wc -l)" "16381 16381"
 eq "slots: none is unstable" "$(awk '$2 != $3' <<<"$before" | wc -l) $(get '.slots | length' slots --unstable $SVC)" "0 0"

@@ -42,7 +42,7 @@ if [[ ${PICTURE-} ]]; then
 	short 4000 --conc 8 --first 3000 >/dev/null 9>&- &
 	for _ in $(seq 12); do
 		long_status .broken >/dev/null
-		sleep 0.5
+		nap 0.5
 	done
 	tmux capture-pane -p -e >"$PICTURE"
 	wait $!
@@ -61,7 +61,7 @@ tmux send-keys Space
 tmux resize-window -x 120 -y 40
 ok "a larger window is used" wait_for 10 bash -c '(($(tmux -L top capture-pane -p | awk "/Service/ { print length }") > 110))'
 tmux resize-window -x 40 -y 10
-sleep 1
+nap 1
 ok "a tiny one is survived" shows 'TCP'
 tmux resize-window -x 80 -y 24
 lb ipvsadm -D -t $SVC
@@ -71,7 +71,7 @@ ok "no service at all" wait_for 10 shows 'no service is scheduled by mhs'
 service $SVC
 ok "and one again" wait_for 10 shows '^▶ TCP 10.0.0.100:80 '
 tmux send-keys q
-sleep 1
+nap 1
 tmux send-keys 'echo status $?' Enter
 ok "q: ends with status 0, and the shell is back" wait_for 10 shows '^status 0'
 ok "q: the picture is gone" bash -c '! tmux -L top capture-pane -p | grep -q "▶"'
