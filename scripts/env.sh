@@ -8,9 +8,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # What both the root to build in and that of the guests have, and what each has besides.
-BASE_PACKAGES=ca-certificates,kmod,python3,xz-utils,busybox-static
-BUILD_PACKAGES=build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,rsync,perl,dwarves,shellcheck
-GUEST_PACKAGES=iproute2,ipvsadm,nginx-light,curl,socat,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,util-linux,jq,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client
+BASE_PACKAGES="ca-certificates,kmod,python3,xz-utils,busybox-static"
+BUILD_PACKAGES="build-essential,gcc-14,bc,flex,bison,libelf-dev,libssl-dev,cpio,rustc,rust-src,rustfmt,rust-clippy,bindgen,clang-19,libclang-19-dev,lld-19,llvm-19,rsync,perl,dwarves,shellcheck"
+GUEST_PACKAGES="iproute2,ipvsadm,nginx-light,curl,socat,procps,tcpdump,ethtool,iptables,iputils-ping,keepalived,util-linux,jq,bird2,vsftpd,python3-scapy,nftables,python3-yaml,python3-jsonschema,tmux,python3-prometheus-client"
 
 # The Debian mirror that this machine uses.
 mirror() {

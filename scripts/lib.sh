@@ -115,8 +115,10 @@ leashed() { setpriv --pdeathsig KILL unshare --pid --fork --kill-child "$@"; }
 # is asked to end.
 contained() {
 	local pid rc=0
-	# The first process of those must wait for the ones that nobody else waits for.
-	leashed --mount-proc bash -c '"$@"; exit $?' - "$@" &
+	# As leashed does, but as a child of this very process. The first process of the new ones must wait for those
+	# that nobody else waits for.
+	setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount-proc \
+		bash -c '"$@"; exit $?' - "$@" &
 	pid=$!
 	# shellcheck disable=SC2064
 	trap "kill -KILL $pid 2>/dev/null; exit 130" INT TERM HUP

@@ -192,6 +192,8 @@ def whole_test(kinds, times):
     for kind in kinds:
         add(*kind_of(kind))
         ready = [f"{kind} module", "tool", "guestroot"] + ["guest disk"] * (kind == "stock")
+        if kind == "um":
+            add(Job("run tests", script("run", "run-test", "um", ktap="run"), ready, seconds=15, cpus=0))
         if kind != "stock":
             add(Job(f"{kind} KUnit", kunit(kind), ready, seconds=5))
         jobs_, guests_ = guests(kind, selftests.of(kind), times, ready)
