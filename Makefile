@@ -8,6 +8,8 @@ help:
 	@echo 'On this machine, in guests, nothing to set up (KERNEL=7.3 or 7.2):'
 	@echo '  make demo             what the balancer does, beside in-tree mh'
 	@echo '  make test             everything that proves it'
+	@echo '  make test ONLY=changes          one selftest, or some'
+	@echo '  make test FILE=src/stats.rs     what a change of that file touches'
 	@echo '  make torture          what takes hours: debug kernel, broken on purpose, fuzzing, ...'
 	@echo '  make bench            what it costs: build/bench.json and the figures of'
 	@echo '                        Documentation/performance.rst (scripts/bench has more)'

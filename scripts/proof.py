@@ -6,6 +6,7 @@
                                                        what was written since BEGIN was measured by these; if
                                                        PART failed, it is not to look as it did before
     proof.py publish DIRECTORY PAGE                    the page gets all of them, and keeps of others what it has
+    proof.py times FILE TREE KERNEL PAGE               the page gets what each part of scripts/test took
 
 A file has the fields title, command, ok, figures (pairs of label and value) and, if it likes, table (head and
 rows), text, and more: a list of tables that have a text each.
@@ -99,7 +100,7 @@ def section(name, result):
     for table in tables + result.get("more", []):
         if table.get("text"):
             yield from [table["text"], ""]
-        yield from [".. list-table::", "   :header-rows: 1", "", *rows([table["head"], *table["rows"]]), ""]
+        yield from listed(table["head"], table["rows"])
 
 
 def since(name, tree):
@@ -137,5 +138,37 @@ def publish(directory, page):
     Path(page).write_text(head + BEGIN + "\n\n" + "\n".join(lines) + "\n" + END + "\n" + tail)
 
 
+TIMES = ".. times begin", ".. times end"
+
+
+def times(file, tree, kernel, page):
+    run = json.loads(Path(file).read_text())
+    if run["failed"]:
+        sys.exit(f"error: {file} is of a run in which {run['failed']} results failed")
+    if not any(row["kind"] == "stock" for row in run["scripts"]):
+        sys.exit(f"error: {file} is not of a whole run: GUESTS, ONLY or FILE was set")
+    parts = [row for row in run["parts"] if row["seconds"] >= 1]
+    scripts = run["scripts"][:10]
+    lines = [
+        f"``make test`` ({datetime.date.today()}, Linux {kernel}, tree {tree}, two CPUs, warm cache): "
+        f"{run['passed']:,} results in {run['seconds'] / 60:.1f} minutes.",
+        "",
+        *listed(["Part", "begins at, s", "takes, s", "results"],
+                [[row["part"], round(row["begin"]), round(row["seconds"]), row["passed"]] for row in parts]),
+        "The slowest scripts:",
+        "",
+        *listed(["Guest", "Script", "takes, s", "by the guest's clock, s"],
+                [[row["kind"], row["script"], round(row["seconds"]), row["guest"]] for row in scripts]),
+    ]  # fmt: skip
+    text = Path(page).read_text()
+    begin, end = (f"{mark}\n" for mark in TIMES)
+    head, rest = text.split(begin)
+    Path(page).write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1])
+
+
+def listed(head, table):
+    return [".. list-table::", "   :header-rows: 1", "", *rows([head, *table]), ""]
+
+
 if __name__ == "__main__":
-    {"suite": suite, "note": note, "publish": publish}[sys.argv[1]](*sys.argv[2:])
+    {"suite": suite, "note": note, "publish": publish, "times": times}[sys.argv[1]](*sys.argv[2:])

@@ -18,7 +18,7 @@ KINDS = ["um", "smp", "stock"]
 # Seconds that a script is taken to last which was never run, and how long a guest should be busy: so many of
 # them that the last ones end together.
 UNKNOWN = {"um": 15, "smp": 30, "debug": 60, "stock": 60}
-BUSY = {"um": 100, "smp": 1000, "debug": 1000, "stock": 300}
+BUSY = {"um": 100, "smp": 180, "debug": 1000, "stock": 300}
 # Seconds by the clock of the guest that a script may take, and those by the host's for a guest: that is there
 # for a kernel that hangs.
 LIMIT = {"um": 900, "smp": 900, "debug": 3000, "stock": 900}
@@ -148,7 +148,7 @@ def guests(kind, names, times, after):
         return times.get(f"{kind} {name}", UNKNOWN[kind])
 
     whole = sum(seconds(name) for name in names)
-    number = max(os.cpu_count() if kind != "smp" else 1, round(whole / BUSY[kind]))
+    number = max(os.cpu_count(), round(whole / BUSY[kind]))
     made, found = [], []
     for i, (hand, load) in enumerate(selftests.deal(names, number, seconds)):
         guest = Guest(kind, i, hand, times)

@@ -126,6 +126,7 @@ setup() {
 		route add fd01::/64 via fd00::2
 		addr add $VIP/32 dev eth0
 		addr add $VIP6/128 dev eth0 nodad preferred_lft 0"
+	start_loader
 	mkdir "${servers[@]/#/$WORK/}"
 	for ((n = 1; n <= SERVERS; n++)); do start_server "$n"; done
 	wait_for 30 servers_answer
@@ -226,8 +227,26 @@ service() {
 # The grace period after a change: a few ticks, more on a slow machine.
 settle() { nap 0.5; }
 
+# start_loader: load.py in the client's namespace, which does what it is told to through a pipe.
+start_loader() {
+	mkfifo "$WORK/loader"
+	nsenter --net=/run/netns/client -- python3 "$HERE/load.py" serve <"$WORK/loader" >/dev/null 9>&- &
+	exec {LOADER}>"$WORK/loader"
+}
+
+# load WORDS...: what load.py prints.
+load() {
+	local out=$WORK/load.$BASHPID said
+	mkfifo "$out"
+	printf -v said '%q ' /dev/null "$out" "$@"
+	echo "$said" >&"$LOADER"
+	said=$(<"$out")
+	rm "$out"
+	[[ $said ]] && echo "$said"
+}
+
 # short N [OPTIONS]: N connections from as many addresses; prints JSON.
-short() { in_ns client python3 "$HERE/load.py" short "$@"; }
+short() { load short "$@"; }
 
 # keep_asking OPTIONS...: short connections in the background, until $! is killed. They leave the CPU to others
 # now and then.
@@ -274,14 +293,20 @@ mark_101() {
 }
 
 # stray N [OPTIONS]: TCP segments that belong to no connection.
-stray() { in_ns client python3 "$HERE/load.py" stray "$@"; }
+stray() { load stray "$@"; }
+
+# keep_sending OPTIONS...: such segments in the background, until $! is killed.
+keep_sending() {
+	nsenter --net=/run/netns/client -- python3 "$HERE/load.py" stray 0 "$@" >/dev/null 2>&1 9>&- &
+}
 
 # start_long N [OPTIONS]: connections that go on; they are told what to do through a pipe, and answer
 # through another one.
 start_long() {
+	local said
 	mkfifo "$WORK/ask" "$WORK/answer"
-	in_ns client python3 "$HERE/load.py" long "$@" <"$WORK/ask" >"$WORK/answer" &
-	LONG=$!
+	printf -v said '%q ' "$WORK/ask" "$WORK/answer" long "$@"
+	echo "$said" >&"$LOADER"
 	exec 9>"$WORK/ask" {HEARD}<"$WORK/answer"
 	long_answer >/dev/null
 }
@@ -290,7 +315,7 @@ start_long() {
 long_answer() {
 	local line
 	if ! IFS= read -rt 120 -u "$HEARD" line; then
-		kill "$LONG"
+		pkill -f 'load.py serve'
 		return 1
 	fi
 	echo "$line"
@@ -305,8 +330,9 @@ long_ask() {
 long_status() { long_ask status | jq -r "$1"; }
 
 stop_long() {
-	exec 9>&- {HEARD}<&-
-	wait "$LONG" || true
+	exec 9>&-
+	while read -rt 60 -u "$HEARD"; do :; done
+	exec {HEARD}<&-
 	rm -f "$WORK/ask" "$WORK/answer"
 }
 

@@ -7,6 +7,7 @@
                     each line there is answered by a line of JSON
   load.py stray N   N TCP segments of no connection, each from its own flow;
                     with N = 0 until killed
+  load.py serve   does what lines on standard input say: input, output, and words as above
 
 The servers answer with their name. A long connection remembers who answered
 first; any other answer counts as moved.
@@ -30,7 +31,10 @@ import collections
 import ipaddress
 import itertools
 import json
+import os
 import random
+import shlex
+import signal
 import socket
 import struct
 import sys
@@ -417,7 +421,7 @@ def parse(argv=None):
     parser.add_argument("--size", type=int, default=0, help="bytes of a datagram, at least")
     parser.add_argument("--conc", type=int, default=20, help="connections at a time")
     parser.add_argument("--rest", type=float, default=0, help="seconds after a short connection")
-    parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests")
+    parser.add_argument("--pause", type=float, default=1, help="seconds between requests")
     parser.add_argument("--timeout", type=float, default=30)
     parser.add_argument("--life", type=float, help="mean seconds of a long connection; then comes another")
     parser.add_argument("--seed", type=int, default=1, help="of lives")
@@ -431,8 +435,27 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def main():
-    args = parse()
+def serve():
+    """Makes a process for each line. What they all use is loaded once: in an emulated guest that takes longer
+    than most of what they do."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while line := sys.stdin.readline():
+        source, target, *words = shlex.split(line)
+        if os.fork():
+            continue
+        for path, how, to in (source, os.O_RDONLY, 0), (target, os.O_WRONLY, 1):
+            file = os.open(path, how)
+            os.dup2(file, to)
+            os.close(file)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)
+        main(words)
+        return
+
+
+def main(words):
+    if words == ["serve"]:
+        return serve()
+    args = parse(words)
     match args.what:
         case "short":
             print(json.dumps(asyncio.run(short(args))), flush=True)
@@ -443,4 +466,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -96,7 +96,7 @@ lb ipvsadm -C
 # Anything at any time while servers come, change and go under traffic, with a session timeout of 5 s,
 # so that slots are merged all the time.
 lb ipvsadm --set 5 5 5
-stray 0 --flags S >/dev/null 2>&1 &
+keep_sending --flags S
 traffic=$!
 result=$(faults random "$RANDOM_SECONDS" "${SEED:-1}" | tail -n 1)
 kill $traffic

@@ -33,7 +33,7 @@ eq "IPVS is as it was" "$(lb ipvsadm -Sn)" "$before"
 
 # Messages to IPVS about services that have the scheduler, sound and broken, and dumps meanwhile.
 CHANGES=${CHANGES:-1500}
-stray 0 >/dev/null 2>&1 &
+keep_sending
 traffic=$!
 result=$(lb python3 "$HERE/fuzz_ipvs.py" "$CHANGES" "${SEED:-1}")
 kill $traffic

@@ -12,7 +12,7 @@
 setup
 
 for flags in S A R; do
-	ip netns exec client python3 "$HERE/load.py" stray 0 --flags $flags --first 30000 &
+	keep_sending --flags $flags --first 30000
 done
 
 loaded=0 answered=0

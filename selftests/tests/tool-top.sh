@@ -13,7 +13,7 @@ if [[ ${PICTURE-} ]]; then T=300; fi
 lb ipvsadm --set "$T" "$T" "$T"
 service $SVC
 service "$SVC6"
-start_long 60
+start_long 60 --pause 0.5
 
 export TERM=xterm-256color
 tmux() { command tmux -L top -f /dev/null "$@" 9>&-; }
