@@ -26,15 +26,15 @@ HAS = {
 
 # Again with express mode on: what may differ there.
 EXPRESS = """
-    changes drained edges hashing hostile icmp marks options protocols rules save skew stateful stateless
+    any-port changes drained edges full handover hashing hostile icmp local marks options protocols rules save skew
+    stateful stateless timeouts tunnels
 """.split()
 
 # Of the stock kernel make test shows that the module loads there, that all it hooks into and every field it
 # reads are where it thinks they are, and that tools and real partners talk to it. make torture runs all there.
 STOCK = """
-    changes express ftp handover icmp keepalived lifecycle local marks mixed options
-    protocols reload save stateful stateless switch sync tool-config tool-read tool-steer tunnels
-    express:marks express:stateless
+    changes ftp icmp keepalived lifecycle marks options reload save stateful stateless switch sync
+    tool-config tool-read tool-steer tunnels express:stateless
 """.split()
 
 NEEDS = re.compile(r"^# Needs: (.*)$", re.MULTILINE)

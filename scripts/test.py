@@ -18,7 +18,7 @@ KINDS = ["um", "smp", "stock"]
 # Seconds that a script is taken to last which was never run, and how long a guest should be busy: so many of
 # them that the last ones end together.
 UNKNOWN = {"um": 15, "smp": 30, "debug": 60, "stock": 60}
-BUSY = {"um": 100, "smp": 180, "debug": 1000, "stock": 300}
+BUSY = {"um": 100, "smp": 180, "debug": 1000, "stock": 500}
 # Seconds by the clock of the guest that a script may take, and those by the host's for a guest: that is there
 # for a kernel that hangs.
 LIMIT = {"um": 900, "smp": 900, "debug": 3000, "stock": 900}
