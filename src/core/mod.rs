@@ -8,5 +8,6 @@
 pub mod flow;
 pub mod hash;
 pub mod maglev;
+pub mod search;
 pub mod slots;
 mod sync;
