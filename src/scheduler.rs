@@ -26,20 +26,13 @@ use crate::{
     netlink::Family,
     pure::{
         flow::Proto,
-        hash,
-        slots::{
-            self,
-            Word, //
-        },
+        slots, //
     },
     registry::{
         Key,
         Registry, //
     },
-    service::{
-        Servers,
-        Service, //
-    },
+    service::Service,
     stats::Count,
 };
 use kernel::{
@@ -188,7 +181,11 @@ impl Scheduler for Mhs {
             return Some(own);
         }
         if flags.falls_back() {
-            let other = fall_back(service, servers, &client, port, rcu);
+            let usable = |index| {
+                let dest = servers.get(index)?.express.dest(rcu)?;
+                dest.takes_new().then_some(dest)
+            };
+            let other = service.fall_back(word, &client, port, servers, usable);
             if other.is_some() {
                 // The entry that is about to be made leads away from the slot's own server.
                 service.fear(slot);
@@ -220,21 +217,4 @@ fn begins(svc: &Svc, header: &Scheduled<'_>, skb: &Skb<'_>) -> bool {
         UDP => svc.flags().is_one_packet(),
         _ => true,
     }
-}
-
-/// The next usable server, by hashing the client on and on, as `mh` does.
-fn fall_back<'a>(
-    service: &'a Service,
-    servers: &Servers,
-    client: &hash::Addr,
-    port: u16,
-    rcu: Reader<'a>,
-) -> Option<&'a Dest> {
-    let first = hash::client(hash::State::new(&service.key), client, Some(port));
-    (1..=u64::from(service.size())).find_map(|step| {
-        let hash = hash::siphash24(&service.key, &(first ^ step).to_le_bytes());
-        let word: Word = slots::load(&service.words, hash::slot(hash, service.size()))?;
-        let dest = servers.get(word.new())?.express.dest(rcu)?;
-        dest.takes_new().then_some(dest)
-    })
 }

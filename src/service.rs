@@ -18,6 +18,7 @@ use crate::{
         },
         service::{
             Dest,
+            DestId,
             Locked,
             Method,
             Svc,
@@ -37,6 +38,7 @@ use crate::{
             Key, //
         },
         maglev,
+        search, //
         slots::{
             self,
             Coarse,
@@ -85,6 +87,8 @@ struct Writer {
     places: KVVec<Place>,
     /// Indices of the places that are taken, in the order of the servers' turns.
     seats: KVVec<u16>,
+    /// The same indices, in the order of [`DestId`], by which packets look servers up.
+    by_dest: KVVec<u16>,
     epochs: KVVec<u8>,
     deadlines: KBox<Deadlines>,
     /// The longest an entry can have to live, considering all timeouts there were.
@@ -154,15 +158,28 @@ impl Writer {
             .seats
             .partition_point(|&other| order(other) < order(place));
         let _ = self.seats.insert_within_capacity(at, place);
+        let dest = self.dest_id(place);
+        let at = self
+            .by_dest
+            .partition_point(|&other| self.dest_id(other) <= dest);
+        let _ = self.by_dest.insert_within_capacity(at, place);
+    }
+
+    /// Which server a place is of. A server that takes the place of another there is the same dest.
+    fn dest_id(&self, place: u16) -> Option<DestId> {
+        let member = self.places.get(usize::from(place))?.member()?;
+        Some(member.server.express.dest_id())
     }
 
     /// Notes that places were left.
     fn unseat(&mut self) {
         let places = &self.places;
-        self.seats.retain(|&mut place| {
+        let is_taken = |&mut place: &mut u16| {
             let place = places.get(usize::from(place));
             place.and_then(Place::member).is_some()
-        });
+        };
+        self.seats.retain(is_taken);
+        self.by_dest.retain(is_taken);
     }
 
     /// The members that may get new flows, with their indices, in the order of their turns.
@@ -232,6 +249,9 @@ pub(crate) struct Service {
     shown: AtomicBool,
     identity: registry::Key,
     events: Arc<Family>,
+    /// Where the search for a server that takes new flows goes on, see [`search::fall_back`]: far
+    /// from what every packet reads, since it is written while many servers are overloaded.
+    next: AtomicU32,
     #[pin]
     writer: Mutex<Writer>,
     #[pin]
@@ -275,6 +295,7 @@ impl Service {
         let writer = Writer {
             places: KVVec::new(),
             seats: KVVec::new(),
+            by_dest: KVVec::new(),
             epochs: KVVec::from_elem(0, size as usize, GFP_KERNEL)?,
             deadlines: KBox::new(Deadlines::new(), GFP_KERNEL)?,
             entry: timeouts.entry,
@@ -307,6 +328,7 @@ impl Service {
                 shown: AtomicBool::new(false),
                 identity: registry::Key::of(&svc),
                 events,
+                next: AtomicU32::new(0),
                 writer <- new_mutex!(writer),
                 work <- DelayedWork::new(),
             }? Error),
@@ -340,6 +362,20 @@ impl Service {
         let clock = Coarse::from_shift(self.clock.load(Ordering::Relaxed));
         slots::touch(&self.marks, slot, clock.mark(time::jiffies()));
         slot
+    }
+
+    /// Another server for a new flow whose own one takes none: [`search::fall_back`].
+    pub(crate) fn fall_back<T>(
+        &self,
+        own: Word,
+        client: &Addr,
+        port: u16,
+        servers: &Servers,
+        usable: impl Fn(u16) -> Option<T>,
+    ) -> Option<T> {
+        let client = hash::client(self.start, client, Some(port));
+        let (words, count) = (&self.words, servers.len());
+        search::fall_back(&self.key, words, own, client, count, &self.next, usable)
     }
 
     /// If packets to the virtual address are for this host: of which routes this is true
@@ -475,6 +511,7 @@ impl Service {
         }
         writer.places.clear();
         writer.seats.clear();
+        writer.by_dest.clear();
     }
 
     /// Makes the new table that the servers call for.

@@ -13,6 +13,7 @@ use super::{
     rcu::Reader,
     service::{
         Dest,
+        DestId,
         Method,
         Svc, //
     },
@@ -271,9 +272,9 @@ impl Express {
         ptr::eq(self.dest, dest.as_ptr())
     }
 
-    /// Whether it leads to the same server as another.
-    pub(crate) fn leads_where(&self, other: &Self) -> bool {
-        ptr::eq(self.dest, other.dest)
+    /// Which server it leads to.
+    pub(crate) fn dest_id(&self) -> DestId {
+        DestId::of(self.dest)
     }
 
     /// Whether packets may be sent without an entry.

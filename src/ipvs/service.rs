@@ -310,6 +310,16 @@ impl Method {
     }
 }
 
+/// Which server: a number to compare and to sort by, not to look at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DestId(usize);
+
+impl DestId {
+    pub(super) fn of(dest: *mut bindings::ip_vs_dest) -> Self {
+        Self(dest.addr())
+    }
+}
+
 /// A server: a `struct ip_vs_dest`.
 #[repr(transparent)]
 pub(crate) struct Dest(Opaque<bindings::ip_vs_dest>);
@@ -330,6 +340,11 @@ impl Dest {
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::ip_vs_dest {
         self.0.get()
+    }
+
+    /// What tells it from all others, for as long as it is there.
+    pub(crate) fn id(&self) -> DestId {
+        DestId::of(self.as_ptr())
     }
 
     /// Its address.

@@ -20,6 +20,7 @@ use crate::{
         },
         service::{
             Dest,
+            DestId,
             Method,
             Svc, //
         },
@@ -27,6 +28,7 @@ use crate::{
     pure::{
         hash::Addr,
         maglev,
+        search, //
         slots::{
             Outcome,
             Times, //
@@ -110,46 +112,48 @@ impl Server {
     }
 }
 
-/// The servers of a service by the index that slots have of them.
-pub(crate) struct Servers(KVVec<Option<RcuArc<Server>>>);
+/// The servers of a service. Packets look no server up in a way that takes longer for more of them.
+pub(crate) struct Servers {
+    /// By the index that slots have of them.
+    by_index: KVVec<Option<RcuArc<Server>>>,
+    /// Which server each of those is, with its index, in order.
+    by_dest: KVVec<(DestId, u16)>,
+}
 
 impl Servers {
     /// The server of a slot.
     #[inline]
     pub(crate) fn get(&self, index: u16) -> Option<&Server> {
-        self.0.get(usize::from(index))?.as_deref()
+        self.by_index.get(usize::from(index))?.as_deref()
+    }
+
+    /// How many indices there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_index.len()
+    }
+
+    /// All that are one server, reached in one way or another: [`search::SAME`] at most.
+    fn same(&self, dest: DestId) -> impl Iterator<Item = &Server> {
+        search::find(&self.by_dest, dest).filter_map(|index| self.get(index))
     }
 
     /// The server that is `dest`, reached as it is now.
     pub(crate) fn at(&self, dest: &Dest) -> Option<&Server> {
-        self.0
-            .iter()
-            .flatten()
-            .map(|server| &**server)
-            .find(|server| !server.is_gone() && server.express.leads_to(dest))
+        self.same(dest.id()).find(|server| !server.is_gone())
     }
 
     /// The server that `before` is, reached in another way now.
     pub(crate) fn instead_of(&self, before: &Server) -> Option<&Server> {
-        self.0
-            .iter()
-            .flatten()
-            .map(|server| &**server)
-            .find(|server| server.express.is_open() && server.express.leads_where(&before.express))
+        self.same(before.express.dest_id())
+            .find(|server| server.express.is_open())
     }
 
     /// The server that is `dest`, deleted but still served, for the packets of an entry that is to be
     /// reached by `method`: another server if flows of that method need an entry and others do not.
     pub(crate) fn gone(&self, dest: &Dest, method: Method) -> Option<&Server> {
-        self.0
-            .iter()
-            .flatten()
-            .map(|server| &**server)
-            .find(|server| {
-                server.is_gone()
-                    && server.express.leads_to(dest)
-                    && server.express.method().is_stateless() == method.is_stateless()
-            })
+        self.same(dest.id()).find(|server| {
+            server.is_gone() && server.express.method().is_stateless() == method.is_stateless()
+        })
     }
 }
 
@@ -350,6 +354,7 @@ impl Service {
     /// A new member.
     fn admit(&self, writer: &mut Writer, newcomer: Newcomer) -> Result {
         writer.seats.reserve(1, GFP_KERNEL)?;
+        writer.by_dest.reserve(1, GFP_KERNEL)?;
         let (addr, port) = (newcomer.addr, newcomer.port);
         let traffic = Arc::new(Traffic::new()?, GFP_KERNEL)?;
         let identity = Identity {
@@ -420,13 +425,20 @@ impl Service {
 
     /// Shows packets the servers as they are now.
     fn publish(&self, writer: &Writer) -> Result {
-        let mut servers = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
+        let mut by_index = KVVec::with_capacity(writer.places.len(), GFP_KERNEL)?;
         for place in writer.places.iter() {
             let member = place.member().filter(|member| !member.leaves);
-            servers.push(member.map(|member| member.server.clone()), GFP_KERNEL)?;
+            by_index.push(member.map(|member| member.server.clone()), GFP_KERNEL)?;
         }
+        let mut by_dest = KVVec::with_capacity(writer.by_dest.len(), GFP_KERNEL)?;
+        for &place in writer.by_dest.iter() {
+            if let Some(dest) = writer.dest_id(place) {
+                by_dest.push((dest, place), GFP_KERNEL)?;
+            }
+        }
+        let servers = Servers { by_index, by_dest };
         self.servers
-            .replace(Some(RcuArc::new(Servers(servers), GFP_KERNEL)?));
+            .replace(Some(RcuArc::new(servers, GFP_KERNEL)?));
         Ok(())
     }
 
