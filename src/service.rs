@@ -412,11 +412,6 @@ impl Service {
         self.shown.store(true, Ordering::Relaxed);
     }
 
-    /// How many slots there are.
-    pub(crate) fn size(&self) -> u32 {
-        self.size
-    }
-
     /// Whether there may be entries that no slot knows of, from a time when each flow had one.
     #[inline]
     pub(crate) fn had_entries(&self) -> bool {
